@@ -1,0 +1,192 @@
+package keydelivery
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"math/big"
+	"time"
+)
+
+// Authority is the cloud's IAM identity: IAMCERT with IAMPK. It signs LBCERTs and answers and seals USERPKs at
+// rest.
+type Authority struct {
+	cert    *x509.Certificate
+	certPEM []byte
+	key     *ecdsa.PrivateKey
+}
+
+// authorityLife is how long an IAMCERT is valid.
+const authorityLife = 10 * 365 * 24 * time.Hour
+
+// backdate lets clocks of guests and nodes run a little behind the cloud's.
+const backdate = 5 * time.Minute
+
+// NewAuthority makes a P-256 identity, valid for ten years from now.
+func NewAuthority(now time.Time) (*Authority, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, fmt.Errorf("make IAM key: %w", err)
+	}
+	serial, err := newSerial()
+	if err != nil {
+		return nil, err
+	}
+	template := &x509.Certificate{
+		SerialNumber: serial, Subject: pkix.Name{Organization: []string{"cloudtwin"}, CommonName: "iam"},
+		NotBefore: now.Add(-backdate), NotAfter: now.Add(authorityLife),
+		IsCA: true, BasicConstraintsValid: true, MaxPathLenZero: true,
+		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature | x509.KeyUsageKeyAgreement,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		return nil, fmt.Errorf("sign IAM certificate: %w", err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, fmt.Errorf("read back IAM certificate: %w", err)
+	}
+	return &Authority{cert: cert, certPEM: encodeCertificate(der), key: key}, nil
+}
+
+// LoadAuthority takes up an identity that was kept; the key must be the certificate's.
+func LoadAuthority(certPEM []byte, keyPEM Secret) (*Authority, error) {
+	cert, err := parseCertificate(certPEM)
+	if err != nil {
+		return nil, fmt.Errorf("IAM certificate: %w", err)
+	}
+	key, err := parseECKey(keyPEM)
+	if err != nil {
+		return nil, fmt.Errorf("IAM key: %w", err)
+	}
+	if !key.PublicKey.Equal(cert.PublicKey) {
+		return nil, errors.New("IAM key does not belong to the IAM certificate")
+	}
+	return &Authority{cert: cert, certPEM: encodeCertificate(cert.Raw), key: key}, nil
+}
+
+// CertificatePEM returns IAMCERT.
+func (a *Authority) CertificatePEM() []byte { return append([]byte(nil), a.certPEM...) }
+
+// Certificate returns IAMCERT; the caller must not change it.
+func (a *Authority) Certificate() *x509.Certificate { return a.cert }
+
+// KeyPEM returns IAMPK, for sealing into the store and nothing else.
+func (a *Authority) KeyPEM() (Secret, error) { return encodeECKey(a.key) }
+
+// SignLBCert signs an LBCERT: CN is the instance, CA:FALSE, for client authentication only.
+func (a *Authority) SignLBCert(instanceID string, pub crypto.PublicKey, notBefore, notAfter time.Time) ([]byte, error) {
+	if instanceID == "" {
+		return nil, errors.New("sign LBCERT: instance id is empty")
+	}
+	if !notAfter.After(notBefore) {
+		return nil, fmt.Errorf("sign LBCERT of %s: it would end at %s before it begins", instanceID, notAfter)
+	}
+	serial, err := newSerial()
+	if err != nil {
+		return nil, err
+	}
+	template := &x509.Certificate{
+		SerialNumber: serial, Subject: pkix.Name{CommonName: instanceID},
+		NotBefore: notBefore.Add(-backdate), NotAfter: notAfter, BasicConstraintsValid: true,
+		KeyUsage:    x509.KeyUsageDigitalSignature | x509.KeyUsageKeyEncipherment,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, pub, a.key)
+	if err != nil {
+		return nil, fmt.Errorf("sign LBCERT of %s: %w", instanceID, err)
+	}
+	return encodeCertificate(der), nil
+}
+
+// sign returns the ASN.1 ECDSA signature of IAMPK over SHA-256 of text.
+func (a *Authority) sign(text []byte) ([]byte, error) {
+	digest := sha256.Sum256(text)
+	return ecdsa.SignASN1(rand.Reader, a.key, digest[:])
+}
+
+// Identity is an LBVM's own: LBCERT with LBPK as PKCS#8 PEM.
+type Identity struct {
+	CertPEM []byte
+	Key     Secret
+}
+
+// NewLBKey makes an LBPK on P-256.
+func NewLBKey() (*ecdsa.PrivateKey, Secret, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, nil, fmt.Errorf("make LBPK: %w", err)
+	}
+	text, err := encodeECKey(key)
+	return key, text, err
+}
+
+// newSerial returns a positive random serial of at most 127 bits.
+func newSerial() (*big.Int, error) {
+	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
+	if err != nil {
+		return nil, fmt.Errorf("make serial number: %w", err)
+	}
+	return serial.Add(serial, big.NewInt(1)), nil
+}
+
+func encodeCertificate(der []byte) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+}
+
+// parseCertificate reads the one certificate of a PEM text, with nothing but space after it.
+func parseCertificate(text []byte) (*x509.Certificate, error) {
+	if len(text) > maxField {
+		return nil, fmt.Errorf("PEM text of %d bytes is too long", len(text))
+	}
+	block, rest := pem.Decode(text)
+	if block == nil || block.Type != "CERTIFICATE" {
+		return nil, errors.New("not a PEM certificate")
+	}
+	if next, _ := pem.Decode(rest); next != nil {
+		return nil, errors.New("more than one PEM block")
+	}
+	cert, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		return nil, fmt.Errorf("parse certificate: %w", err)
+	}
+	return cert, nil
+}
+
+func encodeECKey(key *ecdsa.PrivateKey) (Secret, error) {
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return nil, fmt.Errorf("encode key: %w", err)
+	}
+	defer clear(der)
+	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), nil
+}
+
+func parseECKey(text Secret) (*ecdsa.PrivateKey, error) {
+	block, _ := pem.Decode(text)
+	if block == nil || block.Type != "PRIVATE KEY" {
+		return nil, errors.New("not a PKCS#8 PEM key")
+	}
+	defer clear(block.Bytes)
+	parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	if err != nil {
+		// x509's errors may quote what they read.
+		if _, structural := errors.AsType[asn1.StructuralError](err); structural {
+			return nil, errors.New("not a PKCS#8 key: wrong structure")
+		}
+		return nil, errors.New("not a PKCS#8 key")
+	}
+	key, ok := parsed.(*ecdsa.PrivateKey)
+	if !ok || key.Curve != elliptic.P256() {
+		return nil, errors.New("not a P-256 key")
+	}
+	return key, nil
+}

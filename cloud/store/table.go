@@ -1,0 +1,168 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// Table holds the records of one kind, as JSON, under keys of the caller's choice.
+type Table[T any] struct {
+	store  *Store
+	prefix string
+}
+
+// NewTable returns the table called name. Names must not contain a slash; every name belongs to one package.
+func NewTable[T any](s *Store, name string) *Table[T] {
+	return &Table[T]{store: s, prefix: name + "/"}
+}
+
+// Get returns the record under key, or ErrNotFound.
+func (t *Table[T]) Get(ctx context.Context, key string) (T, error) {
+	value, _, err := t.get(ctx, key)
+	return value, err
+}
+
+func (t *Table[T]) get(ctx context.Context, key string) (value T, modRevision int64, err error) {
+	resp, err := t.store.client.Get(ctx, t.prefix+key)
+	if err != nil {
+		return value, 0, t.wrap("read", key, err)
+	}
+	if len(resp.Kvs) == 0 {
+		return value, 0, t.wrap("read", key, ErrNotFound)
+	}
+	value, err = t.decode(resp.Kvs[0].Value)
+	return value, resp.Kvs[0].ModRevision, err
+}
+
+// Create writes a new record, or returns ErrExists and changes nothing.
+func (t *Table[T]) Create(ctx context.Context, key string, value T) error {
+	data, err := t.encode(value)
+	if err != nil {
+		return err
+	}
+	full := t.prefix + key
+	resp, err := t.store.client.Txn(ctx).
+		If(clientv3.Compare(clientv3.CreateRevision(full), "=", 0)).
+		Then(clientv3.OpPut(full, data)).Commit()
+	if err != nil {
+		return t.wrap("create", key, err)
+	}
+	if !resp.Succeeded {
+		return t.wrap("create", key, ErrExists)
+	}
+	return nil
+}
+
+// Put writes a record whether it exists or not.
+func (t *Table[T]) Put(ctx context.Context, key string, value T) error {
+	data, err := t.encode(value)
+	if err != nil {
+		return err
+	}
+	if _, err := t.store.client.Put(ctx, t.prefix+key, data); err != nil {
+		return t.wrap("write", key, err)
+	}
+	return nil
+}
+
+// Delete removes a record, or returns ErrNotFound.
+func (t *Table[T]) Delete(ctx context.Context, key string) error {
+	resp, err := t.store.client.Delete(ctx, t.prefix+key)
+	if err != nil {
+		return t.wrap("delete", key, err)
+	}
+	if resp.Deleted == 0 {
+		return t.wrap("delete", key, ErrNotFound)
+	}
+	return nil
+}
+
+// Update reads the record, lets change alter it and writes it back; when somebody else wrote in between, it
+// begins again, so change may run several times and must have no other effect. An error from change is returned
+// as it is and nothing is written. The record as written is returned.
+func (t *Table[T]) Update(ctx context.Context, key string, change func(*T) error) (T, error) {
+	full := t.prefix + key
+	for {
+		value, revision, err := t.get(ctx, key)
+		if err != nil {
+			return value, err
+		}
+		if err := change(&value); err != nil {
+			return value, err
+		}
+		data, err := t.encode(value)
+		if err != nil {
+			return value, err
+		}
+		resp, err := t.store.client.Txn(ctx).
+			If(clientv3.Compare(clientv3.ModRevision(full), "=", revision)).
+			Then(clientv3.OpPut(full, data)).Commit()
+		if err != nil {
+			return value, t.wrap("update", key, err)
+		}
+		if resp.Succeeded {
+			return value, nil
+		}
+	}
+}
+
+// List returns the records whose keys begin with keyPrefix, in key order.
+func (t *Table[T]) List(ctx context.Context, keyPrefix string) ([]T, error) {
+	values, _, err := t.list(ctx, keyPrefix)
+	return values, err
+}
+
+func (t *Table[T]) list(ctx context.Context, keyPrefix string) ([]T, int64, error) {
+	resp, err := t.store.client.Get(ctx, t.prefix+keyPrefix, clientv3.WithPrefix())
+	if err != nil {
+		return nil, 0, t.wrap("list", keyPrefix, err)
+	}
+	values := make([]T, len(resp.Kvs))
+	for i, kv := range resp.Kvs {
+		if values[i], err = t.decode(kv.Value); err != nil {
+			return nil, 0, fmt.Errorf("record %s: %w", kv.Key, err)
+		}
+	}
+	return values, resp.Header.Revision, nil
+}
+
+// Keys returns the keys that begin with keyPrefix, in order, without reading the records.
+func (t *Table[T]) Keys(ctx context.Context, keyPrefix string) ([]string, error) {
+	resp, err := t.store.client.Get(ctx, t.prefix+keyPrefix, clientv3.WithPrefix(), clientv3.WithKeysOnly())
+	if err != nil {
+		return nil, t.wrap("list keys of", keyPrefix, err)
+	}
+	keys := make([]string, len(resp.Kvs))
+	for i, kv := range resp.Kvs {
+		keys[i] = strings.TrimPrefix(string(kv.Key), t.prefix)
+	}
+	return keys, nil
+}
+
+func (t *Table[T]) encode(value T) (string, error) {
+	data, err := json.Marshal(value)
+	if err != nil {
+		return "", fmt.Errorf("encode %srecord: %w", t.prefix, err)
+	}
+	return string(data), nil
+}
+
+func (t *Table[T]) decode(data []byte) (value T, err error) {
+	if err := json.Unmarshal(data, &value); err != nil {
+		return value, fmt.Errorf("%w: decode %srecord: %w", ErrDamaged, t.prefix, err)
+	}
+	return value, nil
+}
+
+func (t *Table[T]) wrap(verb, key string, err error) error {
+	if errors.Is(err, rpctypes.ErrNoSpace) {
+		err = fmt.Errorf("%w: %w", ErrFull, err)
+	}
+	return fmt.Errorf("%s %s%s: %w", verb, t.prefix, key, err)
+}
