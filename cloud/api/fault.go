@@ -1,0 +1,124 @@
+package api
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/xml"
+	"errors"
+	"net/http"
+
+	"github.com/cloudtwin/cloudtwin/cloud/authn"
+	"github.com/cloudtwin/cloudtwin/cloud/model"
+)
+
+// anyNamespace is that of errors which no service made.
+const anyNamespace = "http://webservices.amazon.com/AWSFault/2005-15-09"
+
+// statusClosed is recorded when the client went away before the answer.
+const statusClosed = 499
+
+// fault is an error as it is answered and recorded.
+type fault struct {
+	status  int
+	code    string
+	message string
+	// cause is for the operator and never answered.
+	cause error
+}
+
+// newFault translates err for clients of a service; t is nil when no service was found.
+func newFault(err error, t *target) fault {
+	ec2 := t != nil && t.binding.Service.Protocol == model.ProtocolEC2
+	var signature *authn.Error
+	var known *model.Error
+	switch {
+	case errors.As(err, &signature):
+		return signatureFault(signature, ec2)
+	case errors.As(err, &known) && known.Status < http.StatusInternalServerError:
+		if ec2 {
+			if f, ok := ec2Signature(authn.Code(known.Code), known.Message); ok {
+				return f
+			}
+		}
+		return fault{
+			status: cmp.Or(known.Status, http.StatusBadRequest), code: known.Code, message: known.Message,
+			cause: known.Cause,
+		}
+	case known != nil:
+		return fault{status: known.Status, code: known.Code, message: known.Message, cause: err}
+	case errors.Is(err, context.Canceled):
+		return fault{status: statusClosed, code: "RequestAborted", message: "The client closed the request"}
+	}
+	code := "InternalFailure"
+	if ec2 {
+		code = "InternalError"
+	}
+	return fault{
+		status: http.StatusInternalServerError, code: code, cause: err,
+		message: "An internal error has occurred. The request id leads to its cause in the cloud's log.",
+	}
+}
+
+// signatureFault words an authentication error as the service does.
+func signatureFault(e *authn.Error, ec2 bool) fault {
+	f := fault{status: e.Status(), code: string(e.Code), message: e.Message}
+	if ec2 {
+		if other, ok := ec2Signature(e.Code, e.Message); ok {
+			return other
+		}
+		return f
+	}
+	if e.Code == authn.CodeRequestExpired {
+		f.code = string(authn.CodeSignatureMismatch)
+	}
+	return f
+}
+
+// ec2Signature has the codes of which EC2 has its own.
+func ec2Signature(code authn.Code, message string) (fault, bool) {
+	switch code {
+	case authn.CodeUnknownKey, authn.CodeSignatureMismatch:
+		return fault{
+			status: http.StatusUnauthorized, code: "AuthFailure",
+			message: "AWS was not able to validate the provided access credentials: " + message,
+		}, true
+	case authn.CodeRequestExpired, authn.CodeExpiredToken:
+		return fault{
+			status: http.StatusBadRequest, code: "RequestExpired", message: "Request has expired: " + message,
+		}, true
+	case authn.CodeMissingToken, authn.CodeIncomplete, authn.CodeMalformedQuery, authn.CodeBodyTooLarge:
+		return fault{}, false
+	default:
+		return fault{}, false
+	}
+}
+
+// body writes the error in the form of the service's protocol.
+func (f fault) body(t *target, requestID string) []byte {
+	var b bytes.Buffer
+	write := func(parts ...string) {
+		for i, p := range parts {
+			if i%2 == 0 {
+				b.WriteString(p) // markup
+				continue
+			}
+			_ = xml.EscapeText(&b, []byte(p)) // a bytes.Buffer does not fail
+		}
+	}
+	if t != nil && t.binding.Service.Protocol == model.ProtocolEC2 {
+		write(xml.Header+"<Response><Errors><Error><Code>", f.code, "</Code><Message>", f.message,
+			"</Message></Error></Errors><RequestID>", requestID, "</RequestID></Response>")
+		return b.Bytes()
+	}
+	namespace, kind := anyNamespace, "Sender"
+	if t != nil {
+		namespace = t.binding.Service.Namespace
+	}
+	if f.status >= http.StatusInternalServerError {
+		kind = "Receiver"
+	}
+	write(`<ErrorResponse xmlns="`, namespace, `"><Error><Type>`, kind, "</Type><Code>", f.code, "</Code><Message>",
+		f.message, "</Message></Error><RequestId>", requestID, "</RequestId></ErrorResponse>")
+	return b.Bytes()
+}

@@ -1,0 +1,213 @@
+// Package cloud puts a control plane together: store, services, the front door for users, nodelink for nodes. It
+// ties nothing to a hypervisor; a node reaches it through nodelink like any other. Only commands and suites start
+// one.
+//
+// Read Start, then package api (how a request is answered) and the journey of a key: iam, elb, ec2, keydelivery.
+package cloud
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/cloudtwin/cloudtwin/cloud/ec2"
+	"github.com/cloudtwin/cloudtwin/cloud/elb"
+	"github.com/cloudtwin/cloudtwin/cloud/iam"
+	"github.com/cloudtwin/cloudtwin/cloud/journal"
+	"github.com/cloudtwin/cloudtwin/cloud/placement"
+	"github.com/cloudtwin/cloudtwin/cloud/store"
+)
+
+// The cloud's accounts: one for its own services, one for its first user.
+const (
+	SystemAccountID = "000000000001"
+	SystemAccount   = "cloudtwin-system"
+	UserAccountID   = "123456789012"
+	UserAccount     = "demo"
+)
+
+// guestAPI is where guests reach the API inside their network.
+const guestAPI = "169.254.169.253"
+
+// Config of a Cloud. Dir and Images are required.
+type Config struct {
+	// Dir holds etcd (unless StoreEndpoints are given) and the root key.
+	Dir string
+	// StoreEndpoints of an external etcd cluster; none means an embedded server.
+	StoreEndpoints []string
+	// Journal is the file of events.
+	Journal string
+	// APIAddress is host:port of the API over HTTP; default 127.0.0.1:0, a free port.
+	APIAddress string
+	// TLSAddress is host:port of the API over TLS; default 127.0.0.1:0.
+	TLSAddress string
+	// NodeAddress is host:port for nodes; default 127.0.0.1:0.
+	NodeAddress string
+	// Region defaults to us-east-1.
+	Region string
+	// Images that instances can be started from.
+	Images []ec2.ImageInfo
+	// UnprivilegedPorts: see elb.Config.
+	UnprivilegedPorts bool
+	// Replicas is the number of LBVMs per load balancer; default 1.
+	Replicas int
+	Clock    func() time.Time // default time.Now
+	Logger   *slog.Logger     // default slog.Default
+}
+
+// Validate reports everything that is wrong with c at once.
+func (c Config) Validate() error {
+	var errs []error
+	if c.Dir == "" {
+		errs = append(errs, errors.New("cloud: Dir is required"))
+	}
+	if len(c.Images) == 0 {
+		errs = append(errs, errors.New("cloud: Images are required"))
+	}
+	if c.Journal == "" {
+		errs = append(errs, errors.New("cloud: Journal is required"))
+	}
+	return errors.Join(errs...)
+}
+
+func (c Config) withDefaults() Config {
+	for _, address := range []*string{&c.APIAddress, &c.TLSAddress, &c.NodeAddress} {
+		if *address == "" {
+			*address = "127.0.0.1:0"
+		}
+	}
+	if c.Region == "" {
+		c.Region = "us-east-1"
+	}
+	if c.Clock == nil {
+		c.Clock = time.Now
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	return c
+}
+
+// Cloud is a running control plane.
+type Cloud struct {
+	cfg       Config
+	journal   *journal.Journal
+	store     *store.Store
+	iam       *iam.Service
+	placement *placement.Service
+	ec2       *ec2.Service
+	elb       *elb.Service
+
+	api, apiTLS net.Listener
+	nodes       net.Listener
+	http        []*http.Server
+	grpc        *grpc.Server
+	serving     sync.WaitGroup
+	closers     []func() error // in the order of their making
+
+	shutdown chan struct{}
+	once     sync.Once
+}
+
+// Start starts a control plane and returns when it answers. Close ends it.
+func Start(ctx context.Context, cfg Config) (*Cloud, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	c := &Cloud{cfg: cfg.withDefaults(), shutdown: make(chan struct{})}
+	for _, step := range []func(context.Context) error{c.openRecords, c.startServices, c.listen, c.serve} {
+		if err := step(ctx); err != nil {
+			return nil, errors.Join(err, c.Close())
+		}
+	}
+	return c, nil
+}
+
+func (c *Cloud) openRecords(ctx context.Context) (err error) {
+	sc := store.Config{Endpoints: c.cfg.StoreEndpoints}
+	if len(sc.Endpoints) == 0 {
+		sc.Dir = c.cfg.Dir
+	}
+	if c.store, err = store.Open(ctx, sc); err != nil {
+		return err
+	}
+	c.onClose(c.store.Close)
+	if c.journal, err = journal.Open(c.cfg.Journal); err != nil {
+		return err
+	}
+	c.onClose(c.journal.Close)
+	return nil
+}
+
+func (c *Cloud) startServices(ctx context.Context) (err error) {
+	cfg := c.cfg
+	c.iam, err = iam.New(ctx, iam.Config{Store: c.store, Journal: c.journal, Clock: cfg.Clock, Region: cfg.Region,
+		RootKeyFile: filepath.Join(cfg.Dir, "root.key")})
+	if err != nil {
+		return err
+	}
+	c.onClose(func() error { c.iam.Close(); return nil })
+	if _, err := c.iam.EnsureAccount(ctx, SystemAccountID, SystemAccount, true); err != nil {
+		return err
+	}
+	if _, err := c.iam.EnsureAccount(ctx, UserAccountID, UserAccount, false); err != nil {
+		return err
+	}
+	ca, err := placement.OpenCA(ctx, placement.CAConfig{Store: c.store, Seal: c.iam.Seal, Open: c.iam.Open, Clock: cfg.Clock})
+	if err != nil {
+		return err
+	}
+	if c.placement, err = placement.New(ctx, placement.Config{Store: c.store, CA: ca, Journal: c.journal,
+		Clock: cfg.Clock}); err != nil {
+		return err
+	}
+	c.onClose(func() error { c.placement.Close(); return nil })
+	if c.ec2, err = ec2.New(ctx, ec2.Config{Store: c.store, IAM: c.iam, Placement: c.placement, Journal: c.journal,
+		Clock: cfg.Clock, Region: cfg.Region, Images: cfg.Images, Services: c.nodeServices}); err != nil {
+		return err
+	}
+	c.onClose(func() error { c.ec2.Close(); return nil })
+	if c.elb, err = elb.New(ctx, elb.Config{Store: c.store, IAM: c.iam, EC2: c.ec2, Journal: c.journal,
+		Clock: cfg.Clock, Region: cfg.Region, SystemAccountID: SystemAccountID, Replicas: cfg.Replicas,
+		UnprivilegedPorts: cfg.UnprivilegedPorts}); err != nil {
+		return err
+	}
+	c.onClose(func() error { c.elb.Close(); return nil })
+	return nil
+}
+
+func (c *Cloud) onClose(f func() error) { c.closers = append(c.closers, f) }
+
+// stopTimeout is how long requests under way may take when the cloud ends.
+const stopTimeout = 2 * time.Second
+
+// Close ends the control plane. Nodes and guests go on without it.
+func (c *Cloud) Close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
+	defer cancel()
+	var errs []error
+	for _, s := range c.http {
+		if err := s.Shutdown(ctx); err != nil {
+			errs = append(errs, s.Close())
+		}
+	}
+	if c.grpc != nil {
+		c.grpc.Stop()
+	}
+	c.serving.Wait()
+	for i := len(c.closers) - 1; i >= 0; i-- {
+		errs = append(errs, c.closers[i]())
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("close cloud: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,277 @@
+package ec2
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/cloudtwin/cloudtwin/cloud/iam"
+	"github.com/cloudtwin/cloudtwin/cloud/keydelivery"
+	"github.com/cloudtwin/cloudtwin/cloud/model"
+	"github.com/cloudtwin/cloudtwin/cloud/placement"
+	"github.com/cloudtwin/cloudtwin/cloud/store"
+)
+
+const (
+	// batch is how many instances one transaction creates: etcd takes 128 operations and comparisons in one.
+	batch = 20
+	// attempts bounds how often a batch is tried anew after another launch took its node's room or its addresses.
+	attempts = 12
+)
+
+// launchSpec is a checked request.
+type launchSpec struct {
+	account            string
+	system             bool
+	image              ImageInfo
+	itype              InstanceType
+	userData           []byte
+	credential         bool // the keyword was there
+	days               int  // LBCERT's validity
+	profile            iam.InstanceProfile
+	tags               map[string]string
+	metadata           MetadataOptions
+	minCount, maxCount int
+	clientToken        string
+	tokenHash          []byte
+}
+
+// launch creates the instances of one reservation: at least minCount of them or, with an error, none.
+func (s *Service) launch(ctx context.Context, spec launchSpec) ([]Instance, error) {
+	if spec.clientToken != "" {
+		if earlier, err := s.launchedBefore(ctx, spec); earlier != nil || err != nil {
+			return earlier, err
+		}
+	}
+	reservation, err := newID("r")
+	if err != nil {
+		return nil, err
+	}
+	need := placement.Need{
+		MemoryMB: spec.itype.MemoryMB, VCPUs: spec.itype.VCPUs, Image: spec.image.Name, Digest: spec.image.Digest,
+	}
+	var launched []Instance
+	for len(launched) < spec.maxCount {
+		more, err := s.launchBatch(ctx, spec, need, reservation, len(launched))
+		if errors.Is(err, errTokenUsed) {
+			return s.launchedBefore(ctx, spec)
+		}
+		if errors.Is(err, placement.ErrNoCapacity) && len(launched) >= spec.minCount {
+			break
+		}
+		if err != nil {
+			s.rollBack(ctx, launched)
+			return nil, capacityError(err)
+		}
+		launched = append(launched, more...)
+	}
+	for _, inst := range launched {
+		s.recordState(ctx, inst)
+	}
+	return launched, nil
+}
+
+// launchBatch creates up to batch instances in one transaction. It fails with placement.ErrNoCapacity when the
+// nodes do not have room for what is missing to minCount.
+func (s *Service) launchBatch(ctx context.Context, spec launchSpec, need placement.Need, reservation string,
+	have int) ([]Instance, error) {
+	lowest := max(1, min(spec.minCount-have, batch))
+	var refusal error
+	for range attempts {
+		choices, err := s.cfg.Placement.Plan(ctx, need, min(batch, spec.maxCount-have))
+		if err != nil {
+			return nil, err
+		}
+		if len(choices) < lowest {
+			return nil, &placement.NoCapacityError{Need: need, Found: len(choices), Wanted: lowest}
+		}
+		created, err := s.prepare(ctx, spec, choices, reservation, have)
+		if err != nil {
+			return nil, err
+		}
+		err = s.cfg.Store.Txn(ctx, func(tx *store.Tx) error {
+			return s.create(tx, spec, need, created, have == 0)
+		})
+		switch {
+		case err == nil:
+			for i := range created {
+				s.view.put(created[i])
+			}
+			return created, nil
+		case errors.Is(err, placement.ErrNoCapacity):
+			refusal = err
+			if err := s.refresh(ctx, choices); err != nil {
+				return nil, err
+			}
+		case errors.Is(err, errAddressTaken):
+			refusal = err
+		default:
+			return nil, err
+		}
+	}
+	return nil, refusal
+}
+
+func (s *Service) refresh(ctx context.Context, choices []placement.Choice) error {
+	ids := make([]string, 0, len(choices))
+	for _, c := range choices {
+		ids = append(ids, c.NodeID)
+	}
+	return s.cfg.Placement.Refresh(ctx, ids...)
+}
+
+var (
+	errTokenUsed    = errors.New("client token was used a moment ago")
+	errAddressTaken = errors.New("private address was taken a moment ago")
+)
+
+// create is the transaction's work: room on the nodes, addresses, records, and the client token with the first
+// batch.
+func (s *Service) create(tx *store.Tx, spec launchSpec, need placement.Need, created []Instance, first bool) error {
+	if first && spec.clientToken != "" {
+		record := tokenRecord{Hash: spec.tokenHash, ReservationID: created[0].ReservationID, Created: created[0].LaunchTime}
+		err := s.tokens.In(tx).Create(tokenKey(spec.account, spec.clientToken), record)
+		if errors.Is(err, store.ErrExists) {
+			return errTokenUsed
+		}
+		if err != nil {
+			return err
+		}
+	}
+	for i := range created {
+		inst := created[i]
+		if err := s.cfg.Placement.Reserve(tx, inst.NodeID, need); err != nil {
+			return err
+		}
+		err := s.addresses.In(tx).Create(inst.PrivateIP, addressRecord{InstanceID: inst.ID})
+		if errors.Is(err, store.ErrExists) {
+			return errAddressTaken
+		}
+		if err != nil {
+			return err
+		}
+		if err := s.instances.In(tx).Create(inst.ID, inst); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// prepare makes the records, with a sealed credential when one is asked for. Nothing is written.
+func (s *Service) prepare(ctx context.Context, spec launchSpec, choices []placement.Choice, reservation string,
+	have int) ([]Instance, error) {
+	now := s.cfg.Clock()
+	out := make([]Instance, 0, len(choices))
+	for i, choice := range choices {
+		id, err := newID("i")
+		if err != nil {
+			return nil, err
+		}
+		ip, err := s.pool.propose(s.view.addressUsed)
+		if err != nil {
+			return nil, model.Errorf("InsufficientFreeAddressesInSubnet", http.StatusBadRequest, "%w", err)
+		}
+		inst := Instance{
+			ID: id, AccountID: spec.account, System: spec.system,
+			ReservationID: reservation, LaunchIndex: have + i, LaunchTime: now.Truncate(time.Second),
+			ClientToken: spec.clientToken,
+			ImageName:   spec.image.Name, ImageID: ImageID(spec.image.Name), ImageDigest: choice.ImageDigest,
+			InstanceType: spec.itype.Name, MemoryMB: spec.itype.MemoryMB, VCPUs: spec.itype.VCPUs,
+			State: Pending, NodeID: choice.NodeID, PrivateIP: ip.String(), MAC: macOf(ip), UserData: spec.userData,
+			ProfileARN: spec.profile.ARN, ProfileID: spec.profile.ID, ProfileName: spec.profile.Name,
+			RoleName: spec.profile.RoleName,
+			Tags:     spec.tags, Metadata: spec.metadata, Version: 1, Generation: 1,
+		}
+		if spec.credential {
+			if inst.Credential, err = s.newCredential(ctx, choice, id, spec.days); err != nil {
+				return nil, fmt.Errorf("make credential of %s: %w", id, err)
+			}
+		}
+		out = append(out, inst)
+	}
+	return out, nil
+}
+
+// newCredential makes LBPK and LBCERT for one instance and seals both to its node. The key exists in clear only
+// for the length of this call.
+func (s *Service) newCredential(ctx context.Context, choice placement.Choice, instanceID string,
+	days int) (*keydelivery.Credential, error) {
+	key, keyPEM, err := keydelivery.NewLBKey()
+	if err != nil {
+		return nil, err
+	}
+	defer keyPEM.Wipe()
+	certPEM, err := s.cfg.IAM.SignLBCert(ctx, instanceID, key.Public(), days)
+	if err != nil {
+		return nil, err
+	}
+	return keydelivery.SealCredential(choice.Certificate, choice.NodeID, instanceID,
+		keydelivery.Identity{CertPEM: certPEM, Key: keyPEM}, s.cfg.IAM.IAMCertificatePEM())
+}
+
+// launchedBefore returns what the client token launched, nil when it is new, or EC2's error when it was used for
+// another request.
+func (s *Service) launchedBefore(ctx context.Context, spec launchSpec) ([]Instance, error) {
+	record, err := s.tokens.Get(ctx, tokenKey(spec.account, spec.clientToken))
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if subtle.ConstantTimeCompare(record.Hash, spec.tokenHash) != 1 {
+		return nil, model.Errorf("IdempotentParameterMismatch", http.StatusBadRequest,
+			"The client token you have provided was used with other parameters (parameter ClientToken).")
+	}
+	var earlier []Instance
+	for _, e := range s.view.account(spec.account) {
+		if e.inst.ReservationID == record.ReservationID {
+			earlier = append(earlier, e.inst)
+		}
+	}
+	if earlier == nil {
+		return nil, model.Errorf("IdempotentParameterMismatch", http.StatusBadRequest,
+			"The instances of this client token are gone (parameter ClientToken).")
+	}
+	return earlier, nil
+}
+
+// rollBack removes what a launch that failed half way had created.
+func (s *Service) rollBack(ctx context.Context, launched []Instance) {
+	ctx = context.WithoutCancel(ctx)
+	for _, inst := range launched {
+		if _, err := s.update(ctx, inst.ID, func(tx *store.Tx, i *Instance) error {
+			return s.finish(tx, i, StateReason{Code: reasonServer, Message: "the launch of its reservation failed"})
+		}); err != nil && !errors.Is(err, store.ErrNotFound) {
+			s.record(ctx, "instance.rollback_failed", inst.ID, map[string]string{"reason": err.Error()})
+			continue
+		}
+		if err := s.forget(ctx, inst); err != nil {
+			s.record(ctx, "instance.rollback_failed", inst.ID, map[string]string{"reason": err.Error()})
+		}
+	}
+}
+
+// tokenKey hashes the token, which may hold any character, slashes too.
+func tokenKey(account, token string) string {
+	sum := sha256.Sum256([]byte(token))
+	return account + "/" + hex.EncodeToString(sum[:])
+}
+
+// capacityError gives a launch without room EC2's code and the numbers. EC2 answers 500 there, which clients
+// repeat for minutes; here a 5xx is for faults only.
+func capacityError(err error) error {
+	var full *placement.NoCapacityError
+	if errors.As(err, &full) {
+		return model.Errorf("InsufficientInstanceCapacity", http.StatusBadRequest,
+			"There is no room for %s MB of memory and %s vCPUs: %w",
+			strconv.Itoa(full.Need.MemoryMB), strconv.Itoa(full.Need.VCPUs), err)
+	}
+	return err
+}

@@ -1,0 +1,230 @@
+package ec2
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/cloudtwin/cloudtwin/cloud/model"
+	"github.com/cloudtwin/cloudtwin/cloud/nodelink"
+	"github.com/cloudtwin/cloudtwin/cloud/placement"
+	"github.com/cloudtwin/cloudtwin/cloud/store"
+)
+
+// Bounds of what a node may tell about an instance; a guest's console is where most of it comes from.
+const (
+	maxReason     = 4096
+	maxStage      = 64
+	maxAttributes = 16
+	maxAttribute  = 600
+)
+
+// The stages after which an instance's credential is of no more use: the guest has it, or its medium is gone. The
+// first is the guest's word, the second its node's.
+const (
+	stageMediumRead  = "medium-read"
+	stageMediumWiped = "medium-wiped"
+)
+
+// The states that a node reports.
+const (
+	nodeRunning = "running"
+	nodeStopped = "stopped"
+	nodeFailed  = "failed"
+)
+
+// handleReport works a node's report into the records. An error means that the store did not take it.
+func (s *Service) handleReport(ctx context.Context, nodeID string, report *nodelink.Report) error {
+	var st *placement.Status
+	if n := report.GetNode(); n != nil {
+		st = &placement.Status{
+			MemoryMBTotal: clampInt(n.GetMemoryMbTotal()), MemoryMBFree: clampInt(n.GetMemoryMbFree()),
+			Cores: int(min(n.GetCores(), 1<<16)), Hypervisor: bounded(n.GetHypervisor(), 128),
+			Accelerator: bounded(n.GetAccelerator(), 16), Images: n.GetImages(),
+		}
+	}
+	if err := s.cfg.Placement.Report(ctx, nodeID, st); err != nil {
+		return err
+	}
+	told := make(map[string]bool, len(report.GetInstances()))
+	for _, is := range report.GetInstances() {
+		told[is.GetInstanceId()] = true
+		if err := s.handleStatus(ctx, nodeID, is); err != nil {
+			return err
+		}
+	}
+	if !report.GetFirst() {
+		return nil
+	}
+	return s.endMissing(ctx, nodeID, told)
+}
+
+// endMissing ends the instances that the node should know and does not: the first report names all that it has.
+// One that is pending was placed while the node was away, and starts with the snapshot.
+func (s *Service) endMissing(ctx context.Context, nodeID string, told map[string]bool) error {
+	for _, e := range s.view.onNode(nodeID) {
+		if told[e.inst.ID] || e.inst.State == Pending {
+			continue
+		}
+		if err := s.end(ctx, e.inst.ID, StateReason{
+			Code: reasonServer, Message: "the guest was gone when its node came back",
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// handleStatus works in what a node says of one instance. What it says of another node's instance is recorded and
+// has no other effect.
+func (s *Service) handleStatus(ctx context.Context, nodeID string, is *nodelink.InstanceStatus) error {
+	id := is.GetInstanceId()
+	e, ok := s.view.get(id)
+	if !ok || e.inst.NodeID != nodeID {
+		reason := "the instance is not this node's"
+		if !ok {
+			reason = "there is no such instance"
+		}
+		s.record(ctx, "node.report_refused", nodeID, map[string]string{
+			"instance": bounded(id, 64), "reason": reason, "state": bounded(is.GetState(), 16),
+		})
+		return nil
+	}
+	milestones := parseMilestones(is.GetMilestones())
+	if !tellsNews(&e.inst, is, milestones) {
+		return nil
+	}
+	var added []Milestone
+	var before State
+	inst, err := s.update(ctx, id, func(tx *store.Tx, inst *Instance) error {
+		before = inst.State
+		inst.Milestones, added = mergeMilestones(inst.Milestones, milestones)
+		if path := bounded(is.GetConsolePath(), 1024); path != "" {
+			inst.ConsolePath = path
+		}
+		for _, m := range added {
+			if m.Stage == stageMediumRead || m.Stage == stageMediumWiped {
+				inst.Credential = nil
+			}
+		}
+		return s.applyState(tx, inst, is)
+	})
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, m := range added {
+		s.recordMilestone(ctx, inst, m)
+	}
+	if inst.State != before {
+		s.recordState(ctx, inst)
+	}
+	return nil
+}
+
+// tellsNews spares the store what a node tells again, as it does whenever it connects.
+func tellsNews(inst *Instance, is *nodelink.InstanceStatus, milestones []Milestone) bool {
+	if _, added := mergeMilestones(inst.Milestones, milestones); len(added) > 0 {
+		return true
+	}
+	if path := is.GetConsolePath(); path != "" && path != inst.ConsolePath {
+		return true
+	}
+	switch is.GetState() {
+	case nodeRunning:
+		return inst.State == Pending
+	case nodeStopped, nodeFailed:
+		return inst.State != Terminated
+	}
+	return false
+}
+
+// applyState moves the instance forward; a node's word never moves one back.
+func (s *Service) applyState(tx *store.Tx, inst *Instance, is *nodelink.InstanceStatus) error {
+	var reason StateReason
+	switch is.GetState() {
+	case nodeRunning:
+		if inst.State == Pending {
+			inst.State = Running
+		}
+		return nil
+	case nodeStopped:
+		reason = StateReason{Code: reasonInstance, Message: "Instance initiated shutdown"}
+	case nodeFailed:
+		reason = StateReason{Code: reasonServer, Message: "the guest failed"}
+		if inst.State == Pending {
+			reason.Message = "the guest could not be started"
+		}
+	default:
+		return nil
+	}
+	if why := bounded(is.GetReason(), maxReason); why != "" {
+		reason.Message += ": " + why
+	}
+	if err := s.finish(tx, inst, reason); err != nil && !errors.Is(err, errUnchanged) {
+		return err
+	}
+	return nil
+}
+
+func (s *Service) recordMilestone(ctx context.Context, inst Instance, m Milestone) {
+	attributes := make(map[string]string, len(m.Attributes)+3)
+	for k, v := range m.Attributes {
+		attributes[k] = v
+	}
+	attributes["stage"], attributes["node"] = m.Stage, inst.NodeID
+	attributes["at"] = m.Time.UTC().Format(time.RFC3339Nano)
+	s.record(ctx, "guest.milestone", inst.ID, attributes)
+}
+
+// parseMilestones bounds what a node sent.
+func parseMilestones(in []*nodelink.Milestone) []Milestone {
+	if n := len(in) - nodelink.KeepFirst - nodelink.KeepLast; n > 0 {
+		in = append(in[:nodelink.KeepFirst:nodelink.KeepFirst], in[nodelink.KeepFirst+n:]...)
+	}
+	out := make([]Milestone, 0, len(in))
+	for _, m := range in {
+		stage := bounded(m.GetStage(), maxStage)
+		if stage == "" {
+			continue
+		}
+		keys := slices.Sorted(maps.Keys(m.GetAttributes()))
+		attributes := make(map[string]string, len(keys))
+		for _, k := range keys[:min(len(keys), maxAttributes)] {
+			attributes[bounded(k, maxStage)] = bounded(m.GetAttributes()[k], maxAttribute)
+		}
+		out = append(out, Milestone{Stage: stage, Time: time.Unix(0, m.GetUnixNanos()).UTC(), Attributes: attributes})
+	}
+	return out
+}
+
+// bounded cuts text to at most limit bytes of valid UTF-8.
+func bounded(text string, limit int) string {
+	if len(text) > limit {
+		text = text[:limit]
+	}
+	return strings.ToValidUTF8(text, "")
+}
+
+func clampInt(n uint64) int { return int(min(n, 1<<31)) } //nolint:gosec // in range by the line itself
+
+// credentialsError tells a node why a role gives no credentials: refused for good, or to be asked again.
+func credentialsError(err error) error {
+	var known *model.Error
+	if errors.As(err, &known) && known.Status < http.StatusInternalServerError {
+		if known.Code == "NoSuchEntity" {
+			return status.Error(codes.NotFound, "the role is gone")
+		}
+		return status.Error(codes.FailedPrecondition, "the role may not be assumed")
+	}
+	return status.Error(codes.Unavailable, "no credentials at the moment")
+}

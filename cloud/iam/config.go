@@ -1,0 +1,92 @@
+package iam
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"time"
+
+	"github.com/cloudtwin/cloudtwin/cloud/journal"
+	"github.com/cloudtwin/cloudtwin/cloud/store"
+)
+
+// Config says what a Service works on.
+type Config struct {
+	// Store holds the records. Required.
+	Store *store.Store
+	// Journal takes denials and deliveries; nil drops them.
+	Journal *journal.Journal
+	// RootKeyFile is the path of the key that seals every secret in Store: 32 random bytes, mode 0600, made at the
+	// first start. Required. Without it what is sealed cannot be opened again.
+	RootKeyFile string
+	// Clock is the time that decides expiry; nil means time.Now.
+	Clock func() time.Time
+	// Region is the value of aws:RequestedRegion; empty means us-east-1.
+	Region string
+	// Quotas limit each account; zero fields mean AWS's defaults.
+	Quotas Quotas
+	// CacheSize bounds how many records of each kind are kept in memory; zero means 65,536.
+	CacheSize int
+	// InstanceSessionLife is how long role credentials of an instance are valid, 15 minutes to 12 hours; zero means
+	// 6 hours, as on AWS.
+	InstanceSessionLife time.Duration
+	// Revoked tells whether an LBCERT was revoked; nil means that none was.
+	Revoked func(ctx context.Context, cert *x509.Certificate) (bool, error)
+}
+
+// Quotas are the most entities of each kind that one account may have.
+type Quotas struct {
+	Users              int // 5,000
+	Roles              int // 1,000; service roles do not count
+	InstanceProfiles   int // 1,000; those of service roles do not count
+	ServerCertificates int // 20
+	AccessKeysPerUser  int // 2
+}
+
+// Validate reports everything that is wrong with c at once.
+func (c Config) Validate() error {
+	var errs []error
+	if c.Store == nil {
+		errs = append(errs, errors.New("iam: Store is required"))
+	}
+	if c.RootKeyFile == "" {
+		errs = append(errs, errors.New("iam: RootKeyFile is required"))
+	}
+	if c.CacheSize < 0 {
+		errs = append(errs, errors.New("iam: CacheSize must not be negative"))
+	}
+	if d := c.InstanceSessionLife; d != 0 && (d < minSession || d > maxSession) {
+		errs = append(errs, errors.New("iam: InstanceSessionLife must be between 15m and 12h"))
+	}
+	q := c.Quotas
+	if min(q.Users, q.Roles, q.InstanceProfiles, q.ServerCertificates, q.AccessKeysPerUser) < 0 {
+		errs = append(errs, errors.New("iam: Quotas must not be negative"))
+	}
+	return errors.Join(errs...)
+}
+
+func (c Config) withDefaults() Config {
+	if c.Clock == nil {
+		c.Clock = time.Now
+	}
+	if c.Region == "" {
+		c.Region = "us-east-1"
+	}
+	if c.CacheSize == 0 {
+		c.CacheSize = 65_536
+	}
+	if c.InstanceSessionLife == 0 {
+		c.InstanceSessionLife = 6 * time.Hour
+	}
+	or := func(n *int, other int) {
+		if *n == 0 {
+			*n = other
+		}
+	}
+	or(&c.Quotas.Users, 5000)
+	or(&c.Quotas.Roles, 1000)
+	or(&c.Quotas.InstanceProfiles, 1000)
+	or(&c.Quotas.ServerCertificates, 20)
+	or(&c.Quotas.AccessKeysPerUser, 2)
+	return c
+}

@@ -1,0 +1,493 @@
+package iam_test
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/base64"
+	"encoding/pem"
+	"math/big"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/cloudtwin/cloudtwin/cloud/authn"
+	"github.com/cloudtwin/cloudtwin/cloud/iam"
+	"github.com/cloudtwin/cloudtwin/cloud/journal"
+	"github.com/cloudtwin/cloudtwin/cloud/keydelivery"
+	"github.com/cloudtwin/cloudtwin/cloud/model"
+	iammodel "github.com/cloudtwin/cloudtwin/cloud/model/iam"
+)
+
+const (
+	lbRole    = "loadbalancer-vm-123456789012-lb"
+	lbPath    = "/internal/loadbalancer"
+	instanceA = "i-0123456789abcdef0"
+	instanceB = "i-0123456789abcdef1"
+)
+
+// scene is a world with an uploaded certificate, a load balancer's role that is granted it, and an LBVM.
+type scene struct {
+	*world
+	pair     pair
+	arn      string
+	identity keydelivery.Identity
+	caller   authn.Caller
+}
+
+func newScene(t testing.TB, options ...func(*iam.Config)) *scene {
+	t.Helper()
+	s := &scene{world: newWorld(t, options...)}
+	s.pair = newPair(t, pairSpec{now: s.clock.Now()})
+	s.arn = s.upload(t, "www", s.pair)
+	s.serviceRole(t, lbRole, s.arn)
+	s.identity = s.lbIdentity(t, instanceA)
+	s.caller = s.instanceCaller(t, lbRole, instanceA)
+	return s
+}
+
+func (w *world) upload(t testing.TB, name string, p pair) string {
+	t.Helper()
+	out := must(t, w.UploadServerCertificate, w.root(t, demoAccount), &iammodel.UploadServerCertificateInput{
+		ServerCertificateName: &name, CertificateBody: &p.cert, PrivateKey: &p.key,
+	})
+	return *out.ServerCertificateMetadata.Arn
+}
+
+func (w *world) serviceRole(t testing.TB, name string, arns ...string) {
+	t.Helper()
+	if err := w.EnsureServiceRole(t.Context(), iam.ServiceRole{
+		AccountID: systemAccount, Name: name, Path: lbPath, TrustService: iam.ServiceEC2,
+	}); err != nil {
+		t.Fatal(err)
+	}
+	for _, arn := range arns {
+		grant := allow(iam.ActionDownload, arn)
+		if err := w.PutServiceRolePolicy(t.Context(), systemAccount, name, "grant", grant); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func (w *world) lbIdentity(t testing.TB, instanceID string) keydelivery.Identity {
+	t.Helper()
+	key, text, err := keydelivery.NewLBKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := w.SignLBCert(t.Context(), instanceID, key.Public(), 365)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return keydelivery.Identity{CertPEM: cert, Key: text}
+}
+
+func (w *world) instanceCaller(t testing.TB, role, instanceID string) authn.Caller {
+	t.Helper()
+	creds, err := w.InstanceCredentials(t.Context(), systemAccount, role, instanceID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w.identify(t, creds.AccessKeyID, creds.Token)
+}
+
+// download sends a request and opens the answer.
+func (s *scene) download(t testing.TB, c authn.Caller, id keydelivery.Identity, form url.Values,
+	r *keydelivery.Request,
+) (*keydelivery.ServerCertificate, error) {
+	t.Helper()
+	_, body, err := s.DownloadServerCertificate(authn.WithCaller(t.Context(), c), form)
+	if err != nil {
+		return nil, err
+	}
+	answer, err := keydelivery.ParseAnswer(body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	opened, err := r.Open(answer, s.IAMCertificatePEM(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return opened, nil
+}
+
+func (s *scene) request(t testing.TB, arn string, id keydelivery.Identity, at time.Time) *keydelivery.Request {
+	t.Helper()
+	r, err := keydelivery.NewRequest(arn, id, at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func (s *scene) lastEvent(t testing.TB) journal.Event {
+	t.Helper()
+	events := s.journal.Events()
+	if len(events) == 0 {
+		t.Fatal("the journal is empty")
+	}
+	return events[len(events)-1]
+}
+
+func TestDeliveryGranted(t *testing.T) {
+	s := newScene(t)
+	r := s.request(t, s.arn, s.identity, s.clock.Now())
+	got, err := s.download(t, s.caller, s.identity, r.Form(), r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(strings.TrimSpace(s.pair.cert), strings.TrimSpace(string(got.CertificatePEM))); diff != "" {
+		t.Errorf("certificate (-want +got):\n%s", diff)
+	}
+	if strings.TrimSpace(string(got.Key)) != strings.TrimSpace(s.pair.key) {
+		t.Error("the delivered key is not the uploaded one")
+	}
+	want := map[string]string{
+		"requestId": "req-1", "caller": s.caller.ARN, "instance": instanceA, "arn": s.arn,
+		"accessKeyId": s.caller.AccessKeyID,
+	}
+	ev := s.lastEvent(t)
+	if ev.Kind != "delivery.granted" || ev.Subject != instanceA {
+		t.Errorf("event %s about %s", ev.Kind, ev.Subject)
+	}
+	if diff := cmp.Diff(want, ev.Attributes); diff != "" {
+		t.Errorf("attributes (-want +got):\n%s", diff)
+	}
+}
+
+// attempt is one request that a case has altered in one way.
+type attempt struct {
+	caller   authn.Caller
+	identity keydelivery.Identity
+	arn      string
+	at       time.Time
+	// form, when set, alters the signed form.
+	form func(url.Values)
+}
+
+// TestDeliveryDenied breaks each of the protocol's checks alone. Its control is the same attempt with nothing
+// altered, which must succeed in the same world right after.
+func TestDeliveryDenied(t *testing.T) {
+	const denied = "NotAuthorized"
+	tests := []struct {
+		name   string
+		alter  func(t *testing.T, s *scene, a *attempt)
+		code   string
+		reason keydelivery.Reason
+	}{
+		{"2 nobody", func(_ *testing.T, _ *scene, a *attempt) { a.caller = authn.Caller{} },
+			denied, keydelivery.ReasonNotRoleSession},
+		{"2 root of the system account", func(t *testing.T, s *scene, a *attempt) {
+			a.caller = authn.CallerFrom(s.root(t, systemAccount))
+		}, denied, keydelivery.ReasonNotRoleSession},
+		{"2 user with every permission", func(t *testing.T, s *scene, a *attempt) {
+			a.caller = s.user(t, "admin", allowAll)
+		}, denied, keydelivery.ReasonNotRoleSession},
+		{"2 role session of a user account", func(t *testing.T, s *scene, a *attempt) {
+			ctx := s.root(t, demoAccount)
+			must(t, s.CreateRole, ctx, &iammodel.CreateRoleInput{
+				RoleName: model.Ptr("mine"), AssumeRolePolicyDocument: model.Ptr(trustEC2),
+			})
+			must(t, s.PutRolePolicy, ctx, &iammodel.PutRolePolicyInput{
+				RoleName: model.Ptr("mine"), PolicyName: model.Ptr("p"), PolicyDocument: model.Ptr(allowAll),
+			})
+			creds, err := s.InstanceCredentials(t.Context(), demoAccount, "mine", instanceA)
+			if err != nil {
+				t.Fatal(err)
+			}
+			a.caller = s.identify(t, creds.AccessKeyID, creds.Token)
+		}, denied, keydelivery.ReasonNotRoleSession},
+		{"3 certificate of another authority", func(t *testing.T, s *scene, a *attempt) {
+			other, err := keydelivery.NewAuthority(s.clock.Now())
+			if err != nil {
+				t.Fatal(err)
+			}
+			a.identity = identityFrom(t, other, instanceA, s.clock.Now(), s.clock.Now().Add(time.Hour))
+		}, denied, keydelivery.ReasonIssuer},
+		{"3 self-signed certificate", func(t *testing.T, s *scene, a *attempt) {
+			a.identity = selfSigned(t, instanceA, false, s.clock.Now())
+		}, denied, keydelivery.ReasonIssuer},
+		{"3 CA certificate", func(t *testing.T, s *scene, a *attempt) {
+			a.identity = selfSigned(t, instanceA, true, s.clock.Now())
+		}, denied, keydelivery.ReasonCertificateKind},
+		{"3 certificate is no PEM", func(_ *testing.T, _ *scene, a *attempt) {
+			a.form = func(f url.Values) { f.Set("DelegationCertificate", base64.StdEncoding.EncodeToString([]byte("x"))) }
+		}, denied, keydelivery.ReasonCertificateMalformed},
+		{"3 certificate expired", func(t *testing.T, s *scene, a *attempt) {
+			key, text, err := keydelivery.NewLBKey()
+			if err != nil {
+				t.Fatal(err)
+			}
+			cert, err := s.SignLBCert(t.Context(), instanceA, key.Public(), 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.clock.Advance(25 * time.Hour)
+			a.identity, a.at = keydelivery.Identity{CertPEM: cert, Key: text}, s.clock.Now()
+			a.caller = s.instanceCaller(t, lbRole, instanceA)
+		}, denied, keydelivery.ReasonValidity},
+		{"4 certificate of another instance", func(t *testing.T, s *scene, a *attempt) {
+			a.identity = s.lbIdentity(t, instanceB)
+		}, denied, keydelivery.ReasonInstanceMismatch},
+		{"4 role session of another instance", func(t *testing.T, s *scene, a *attempt) {
+			a.caller = s.instanceCaller(t, lbRole, instanceB)
+		}, denied, keydelivery.ReasonInstanceMismatch},
+		{"4 session named like the instance through AssumeRole", func(t *testing.T, s *scene, a *attempt) {
+			creds, caller, err := s.MintSession(t.Context(), iam.Session{
+				AccountID: systemAccount, RoleName: lbRole, Name: instanceA, Life: time.Hour,
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if caller.InstanceID != "" {
+				t.Errorf("InstanceID %q", caller.InstanceID)
+			}
+			a.caller = s.identify(t, creds.AccessKeyID, creds.Token)
+		}, denied, keydelivery.ReasonInstanceMismatch},
+		{"5 stale", func(_ *testing.T, s *scene, a *attempt) { a.at = s.clock.Now().Add(-10*time.Minute - time.Second) },
+			denied, keydelivery.ReasonTimestamp},
+		{"5 from the future", func(_ *testing.T, s *scene, a *attempt) { a.at = s.clock.Now().Add(61 * time.Second) },
+			denied, keydelivery.ReasonTimestamp},
+		{"6 ARN altered", func(t *testing.T, s *scene, a *attempt) {
+			second := s.upload(t, "second", s.pair)
+			a.form = func(f url.Values) { f.Set("CertificateArn", second) }
+		}, denied, keydelivery.ReasonSignature},
+		{"6 nonce altered", func(_ *testing.T, _ *scene, a *attempt) {
+			a.form = func(f url.Values) { f.Set("Nonce", base64.StdEncoding.EncodeToString(make([]byte, 32))) }
+		}, denied, keydelivery.ReasonSignature},
+		{"6 signed by another key", func(t *testing.T, s *scene, a *attempt) {
+			own := a.identity.CertPEM
+			a.identity = s.lbIdentity(t, instanceA)
+			a.form = func(f url.Values) { f.Set("DelegationCertificate", base64.StdEncoding.EncodeToString(own)) }
+		}, denied, keydelivery.ReasonSignature},
+		{"8 certificate that is not granted", func(t *testing.T, s *scene, a *attempt) {
+			a.arn = s.upload(t, "second", s.pair)
+		}, denied, keydelivery.ReasonPolicy},
+		{"8 role of another load balancer", func(t *testing.T, s *scene, a *attempt) {
+			s.serviceRole(t, "loadbalancer-vm-123456789012-other", s.upload(t, "second", s.pair))
+			a.caller = s.instanceCaller(t, "loadbalancer-vm-123456789012-other", instanceA)
+		}, denied, keydelivery.ReasonPolicy},
+		{"9 no such certificate", func(t *testing.T, s *scene, a *attempt) {
+			a.arn = s.arn + "-missing"
+			if err := s.PutServiceRolePolicy(t.Context(), systemAccount, lbRole, "second",
+				allow(iam.ActionDownload, a.arn)); err != nil {
+				t.Fatal(err)
+			}
+		}, "NoSuchEntity", keydelivery.ReasonNoSuchCertificate},
+		{"missing field", func(_ *testing.T, _ *scene, a *attempt) {
+			a.form = func(f url.Values) { f.Del("Timestamp") }
+		}, "ValidationError", keydelivery.ReasonMalformed},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s := newScene(t)
+			a := attempt{caller: s.caller, identity: s.identity, arn: s.arn, at: s.clock.Now()}
+			tt.alter(t, s, &a)
+			r := s.request(t, a.arn, a.identity, a.at)
+			form := r.Form()
+			if a.form != nil {
+				a.form(form)
+			}
+			_, err := s.download(t, a.caller, a.identity, form, r)
+			wantCode(t, err, tt.code)
+			ev := s.lastEvent(t)
+			if ev.Kind != "delivery.denied" || ev.Attributes["reason"] != string(tt.reason) {
+				t.Errorf("event %s, reason %q, want %q: %v", ev.Kind, ev.Attributes["reason"], tt.reason, ev.Attributes)
+			}
+			if err != nil && strings.Contains(err.Error(), string(tt.reason)) {
+				t.Errorf("the caller learns the reason: %v", err)
+			}
+			control := s.request(t, s.arn, s.identity, s.clock.Now())
+			caller := s.instanceCaller(t, lbRole, instanceA)
+			if _, err := s.download(t, caller, s.identity, control.Form(), control); err != nil {
+				t.Errorf("control: %v", err)
+			}
+		})
+	}
+}
+
+func TestDeliveryReplay(t *testing.T) {
+	s := newScene(t)
+	r := s.request(t, s.arn, s.identity, s.clock.Now())
+	if _, err := s.download(t, s.caller, s.identity, r.Form(), r); err != nil {
+		t.Fatal(err)
+	}
+	_, err := s.download(t, s.caller, s.identity, r.Form(), r)
+	wantCode(t, err, "NotAuthorized")
+	if got := s.lastEvent(t).Attributes["reason"]; got != string(keydelivery.ReasonReplay) {
+		t.Errorf("reason %q", got)
+	}
+}
+
+func TestDeliveryRevoked(t *testing.T) {
+	var revoked bool
+	s := newScene(t, func(c *iam.Config) {
+		c.Revoked = func(context.Context, *x509.Certificate) (bool, error) { return revoked, nil }
+	})
+	revoked = true
+	r := s.request(t, s.arn, s.identity, s.clock.Now())
+	_, err := s.download(t, s.caller, s.identity, r.Form(), r)
+	wantCode(t, err, "NotAuthorized")
+	if got := s.lastEvent(t).Attributes["reason"]; got != string(keydelivery.ReasonRevoked) {
+		t.Errorf("reason %q", got)
+	}
+	revoked = false
+	r = s.request(t, s.arn, s.identity, s.clock.Now())
+	if _, err := s.download(t, s.caller, s.identity, r.Form(), r); err != nil {
+		t.Errorf("control: %v", err)
+	}
+}
+
+// TestDeliveryGrantWithdrawn shows that a grant ends with the answer to its withdrawal, whatever was cached.
+func TestDeliveryGrantWithdrawn(t *testing.T) {
+	s := newScene(t)
+	try := func() error {
+		r := s.request(t, s.arn, s.identity, s.clock.Now())
+		_, err := s.download(t, s.caller, s.identity, r.Form(), r)
+		return err
+	}
+	if err := try(); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.DeleteServiceRolePolicy(t.Context(), systemAccount, lbRole, "grant"); err != nil {
+		t.Fatal(err)
+	}
+	wantCode(t, try(), "NotAuthorized")
+	s.serviceRole(t, lbRole, s.arn)
+	if err := try(); err != nil {
+		t.Errorf("granted again: %v", err)
+	}
+	if err := s.DeleteServiceRole(t.Context(), systemAccount, lbRole); err != nil {
+		t.Fatal(err)
+	}
+	wantCode(t, try(), "NotAuthorized")
+	_, _, err := s.Identify(t.Context(), s.caller.AccessKeyID, "")
+	wantCode(t, err, "InvalidClientTokenId")
+}
+
+// TestDeliverySameARNNewKey: after delete and upload under one name the new key is delivered and the revision differs.
+func TestDeliverySameARNNewKey(t *testing.T) {
+	s := newScene(t)
+	before, err := s.ServerCertificateRevision(t.Context(), s.arn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	must(t, s.DeleteServerCertificate, s.root(t, demoAccount),
+		&iammodel.DeleteServerCertificateInput{ServerCertificateName: model.Ptr("www")})
+	_, err = s.ServerCertificateRevision(t.Context(), s.arn)
+	wantCode(t, err, "NoSuchEntity")
+	next := newPair(t, pairSpec{now: s.clock.Now()})
+	if arn := s.upload(t, "www", next); arn != s.arn {
+		t.Fatalf("ARN %s, want %s", arn, s.arn)
+	}
+	after, err := s.ServerCertificateRevision(t.Context(), s.arn)
+	if err != nil || after == before {
+		t.Errorf("revision %q after %q, %v", after, before, err)
+	}
+	r := s.request(t, s.arn, s.identity, s.clock.Now())
+	got, err := s.download(t, s.caller, s.identity, r.Form(), r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.TrimSpace(string(got.Key)) != strings.TrimSpace(next.key) {
+		t.Error("the delivered key is not the new one")
+	}
+}
+
+func TestNoKeyInJournal(t *testing.T) {
+	s := newScene(t)
+	r := s.request(t, s.arn, s.identity, s.clock.Now())
+	if _, err := s.download(t, s.caller, s.identity, r.Form(), r); err != nil {
+		t.Fatal(err)
+	}
+	block, _ := pem.Decode([]byte(s.pair.key))
+	for _, secret := range []string{strings.Split(s.pair.key, "\n")[1], base64.StdEncoding.EncodeToString(block.Bytes)} {
+		if strings.Contains(s.log.String(), secret) {
+			t.Error("the journal holds key material")
+		}
+	}
+}
+
+func identityFrom(t testing.TB, a *keydelivery.Authority, instanceID string, from, to time.Time) keydelivery.Identity {
+	t.Helper()
+	key, text, err := keydelivery.NewLBKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := a.SignLBCert(instanceID, key.Public(), from, to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return keydelivery.Identity{CertPEM: cert, Key: text}
+}
+
+func selfSigned(t testing.TB, instanceID string, ca bool, now time.Time) keydelivery.Identity {
+	t.Helper()
+	key, text, err := keydelivery.NewLBKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(7), Subject: pkix.Name{CommonName: instanceID}, IsCA: ca, BasicConstraintsValid: true,
+		NotBefore: now.Add(-time.Hour), NotAfter: now.Add(time.Hour),
+		KeyUsage:    x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return keydelivery.Identity{
+		CertPEM: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), Key: text,
+	}
+}
+
+func TestSignLBCert(t *testing.T) {
+	w := newWorld(t)
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name string
+		id   string
+		days int
+		ok   bool
+	}{
+		{"usual", instanceA, 365, true},
+		{"no days", instanceA, 0, false},
+		{"negative", instanceA, -1, false},
+		{"too long", instanceA, 3651, false},
+		{"no instance", "", 1, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if _, err := w.SignLBCert(t.Context(), tt.id, key.Public(), tt.days); (err == nil) != tt.ok {
+				t.Errorf("error %v", err)
+			}
+		})
+	}
+}
+
+func BenchmarkDelivery(b *testing.B) {
+	s := newScene(b)
+	ctx := authn.WithCaller(b.Context(), s.caller)
+	b.ReportAllocs()
+	for b.Loop() {
+		b.StopTimer()
+		r, err := keydelivery.NewRequest(s.arn, s.identity, s.clock.Now())
+		if err != nil {
+			b.Fatal(err)
+		}
+		form := r.Form()
+		b.StartTimer()
+		if _, _, err := s.DownloadServerCertificate(ctx, form); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -1,0 +1,89 @@
+package operator_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
+
+	"github.com/cloudtwin/cloudtwin/cloud/journal"
+	"github.com/cloudtwin/cloudtwin/cloud/operator"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+type backend struct {
+	status  operator.Status
+	err     error
+	journal *journal.Journal
+	stop    context.CancelFunc
+}
+
+func (b *backend) Status(context.Context) (operator.Status, error) { return b.status, b.err }
+func (b *backend) Credentials(context.Context) (operator.Credentials, error) {
+	return operator.Credentials{AccessKeyID: "AKIA"}, nil
+}
+func (b *backend) NewNodeToken(context.Context) (string, error)    { return "token", nil }
+func (b *backend) Follow(ctx context.Context) <-chan journal.Event { return b.journal.Follow(ctx) }
+func (b *backend) Shutdown()                                       { b.stop() }
+
+func TestSocket(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	path := filepath.Join(t.TempDir(), "operator.sock")
+	client := operator.NewClient(path)
+	if _, err := client.Status(ctx); !errors.Is(err, operator.ErrNotRunning) {
+		t.Fatalf("before Serve: %v, want ErrNotRunning", err)
+	}
+	log, err := journal.Open(filepath.Join(t.TempDir(), "journal"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &backend{journal: log, stop: cancel, status: operator.Status{PID: 7, Nodes: []operator.Node{{ID: "node-1"}}}}
+	ready, done := make(chan struct{}), make(chan error, 1)
+	go func() {
+		close(ready)
+		done <- operator.Serve(ctx, path, b)
+	}()
+	<-ready
+	var got operator.Status
+	for got, err = client.Status(ctx); errors.Is(err, operator.ErrNotRunning); got, err = client.Status(ctx) {
+	}
+	if diff := cmp.Diff(b.status, got); err != nil || diff != "" {
+		t.Errorf("status: %v (-want +got):\n%s", err, diff)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("socket's mode: %v, %v; want 0600", info, err)
+	}
+	if keys, err := client.Credentials(ctx); err != nil || keys.AccessKeyID != "AKIA" {
+		t.Errorf("credentials %+v, %v", keys, err)
+	}
+	if token, err := client.NewNodeToken(ctx); err != nil || token != "token" {
+		t.Errorf("token %q, %v", token, err)
+	}
+	log.Record(ctx, journal.Event{Kind: "one"})
+	var kinds []string
+	if err := client.Follow(ctx, func(ev journal.Event) bool {
+		kinds = append(kinds, ev.Kind)
+		return false
+	}); err != nil || cmp.Diff([]string{"one"}, kinds) != "" {
+		t.Errorf("followed %v, %v", kinds, err)
+	}
+	b.err = errors.New("store is gone")
+	if _, err := client.Status(ctx); err == nil || errors.Is(err, operator.ErrNotRunning) {
+		t.Errorf("a fault came as %v", err)
+	}
+	if err := client.Shutdown(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if err := log.Close(); err != nil {
+		t.Error(err)
+	}
+}

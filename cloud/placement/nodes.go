@@ -1,0 +1,201 @@
+package placement
+
+import (
+	"context"
+	"crypto/subtle"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"maps"
+	"time"
+
+	"github.com/cloudtwin/cloudtwin/cloud/journal"
+	"github.com/cloudtwin/cloudtwin/cloud/store"
+)
+
+// Errors that callers test for with errors.Is.
+var (
+	ErrNodeExists = errors.New("a node with this id is enrolled")
+	ErrNoNode     = errors.New("no such node")
+	// ErrNodeInUse means that instances are placed on the node.
+	ErrNodeInUse = errors.New("instances are placed on the node")
+	// ErrNotCurrent means that a NODECERT is not the one that the node of its name now has.
+	ErrNotCurrent = errors.New("node certificate is not current")
+)
+
+// Node is the record of an enrolled node.
+type Node struct {
+	ID             string
+	CertificateDER []byte // its NODECERT
+	EnrolledAt     time.Time
+	Status         Status
+	// LastSeen is the last sign of life, to about a third of Config.DownAfter.
+	LastSeen time.Time
+	// Down is set when signs of life ceased, until the next one.
+	Down bool
+	// ReservedMBAtReport is what was reserved when Status came, so that what was placed since then can be
+	// taken from the free memory that the node reported.
+	ReservedMBAtReport int
+	Version            uint64 // grows with every write
+}
+
+// Status is what a node says of itself.
+type Status struct {
+	MemoryMBTotal int // what it offers to guests
+	MemoryMBFree  int // what its host has free now
+	Cores         int
+	Hypervisor    string
+	Accelerator   string            // kvm, tcg, none
+	Images        map[string]string // image name -> "sha256:" + hex digest of its manifest
+}
+
+// Load is what the instances placed on a node have reserved.
+type Load struct {
+	NodeID    string
+	MemoryMB  int // overhead included
+	VCPUs     int
+	Instances int
+	Version   uint64 // grows with every write
+}
+
+// NodeLoad is a node with its reservations.
+type NodeLoad struct {
+	Node Node
+	Load Load
+}
+
+// Nodes returns all nodes in the order of their ids.
+func (s *Service) Nodes() []NodeLoad { return s.view.all() }
+
+// Authenticate says whether cert, which was verified against the cloud CA, is the NODECERT that nodeID has now:
+// ErrNoNode when the node was removed, ErrNotCurrent when it was enrolled anew.
+func (s *Service) Authenticate(ctx context.Context, nodeID string, cert *x509.Certificate) error {
+	n, ok := s.view.node(nodeID)
+	if !ok {
+		var err error
+		if n, err = s.nodes.Get(ctx, nodeID); err != nil {
+			if errors.Is(err, store.ErrNotFound) {
+				return fmt.Errorf("%w: %s", ErrNoNode, nodeID)
+			}
+			return err
+		}
+	}
+	if subtle.ConstantTimeCompare(n.CertificateDER, cert.Raw) != 1 {
+		return fmt.Errorf("%w: %s", ErrNotCurrent, nodeID)
+	}
+	return nil
+}
+
+// Report keeps a node's sign of life; status is nil when nothing changed. Only what changes the record's meaning
+// is written, so that the heartbeats of many nodes do not flood the store.
+func (s *Service) Report(ctx context.Context, nodeID string, status *Status) error {
+	now := s.cfg.Clock()
+	if n, ok := s.view.node(nodeID); ok && !s.worthWriting(n, status, now) {
+		return nil
+	}
+	cameBack := false
+	var written Node
+	err := s.cfg.Store.Txn(ctx, func(tx *store.Tx) error {
+		n, err := s.nodes.In(tx).Get(nodeID)
+		if err != nil {
+			return err
+		}
+		cameBack = n.Down || n.LastSeen.IsZero()
+		n.LastSeen, n.Down = now, false
+		n.Version++
+		if status != nil {
+			load, err := s.loads.In(tx).Get(nodeID)
+			if err != nil && !errors.Is(err, store.ErrNotFound) {
+				return err
+			}
+			n.Status, n.ReservedMBAtReport = *status, load.MemoryMB
+		}
+		written = n
+		return s.nodes.In(tx).Put(nodeID, n)
+	})
+	if errors.Is(err, store.ErrNotFound) {
+		return fmt.Errorf("%w: %s", ErrNoNode, nodeID)
+	}
+	if err != nil {
+		return fmt.Errorf("report of node %s: %w", nodeID, err)
+	}
+	s.view.applyNode(store.Change[Node]{Key: nodeID, Value: &written})
+	if cameBack {
+		s.record(ctx, "node.up", nodeID, map[string]string{"hypervisor": written.Status.Hypervisor})
+	}
+	return nil
+}
+
+func (s *Service) worthWriting(n Node, status *Status, now time.Time) bool {
+	if n.Down || now.Sub(n.LastSeen) >= s.cfg.DownAfter/3 {
+		return true
+	}
+	if status == nil {
+		return false
+	}
+	old := n.Status
+	drift := old.MemoryMBFree - status.MemoryMBFree
+	return drift*drift > 64*64 || old.MemoryMBTotal != status.MemoryMBTotal || old.Cores != status.Cores ||
+		old.Hypervisor != status.Hypervisor || old.Accelerator != status.Accelerator ||
+		!maps.Equal(old.Images, status.Images)
+}
+
+// Sweep marks the nodes down whose signs of life ceased. The service calls it by itself from time to time.
+func (s *Service) Sweep(ctx context.Context) {
+	now := s.cfg.Clock()
+	for _, nl := range s.view.all() {
+		if nl.Node.Down || s.live(nl.Node, now) {
+			continue
+		}
+		marked := false
+		n, err := s.nodes.Update(ctx, nl.Node.ID, func(n *Node) error {
+			if marked = !n.Down && !s.live(*n, now); marked {
+				n.Down = true
+				n.Version++
+			}
+			return nil
+		})
+		if err == nil && marked {
+			s.view.applyNode(store.Change[Node]{Key: n.ID, Value: &n})
+			s.record(ctx, "node.down", n.ID, map[string]string{"lastSeen": n.LastSeen.UTC().Format(time.RFC3339)})
+		}
+	}
+}
+
+func (s *Service) live(n Node, now time.Time) bool {
+	return !n.Down && now.Sub(n.LastSeen) < s.cfg.DownAfter
+}
+
+// Remove forgets a node: its NODECERT is worth nothing from then on. ErrNodeInUse while instances are on it.
+func (s *Service) Remove(ctx context.Context, nodeID string) error {
+	err := s.cfg.Store.Txn(ctx, func(tx *store.Tx) error {
+		load, err := s.loads.In(tx).Get(nodeID)
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
+			return err
+		}
+		if load.Instances > 0 {
+			return fmt.Errorf("%w: %s has %d", ErrNodeInUse, nodeID, load.Instances)
+		}
+		if err == nil {
+			if err := s.loads.In(tx).Delete(nodeID); err != nil {
+				return err
+			}
+		}
+		return s.nodes.In(tx).Delete(nodeID)
+	})
+	if errors.Is(err, store.ErrNotFound) {
+		return fmt.Errorf("%w: %s", ErrNoNode, nodeID)
+	}
+	if err != nil {
+		return fmt.Errorf("remove node: %w", err)
+	}
+	s.view.applyNode(store.Change[Node]{Key: nodeID})
+	s.record(ctx, "node.removed", nodeID, nil)
+	return nil
+}
+
+func (s *Service) record(ctx context.Context, kind, nodeID string, attributes map[string]string) {
+	s.cfg.Journal.Record(ctx, journal.Event{
+		Time: s.cfg.Clock(), Kind: kind, Subject: nodeID, Attributes: attributes,
+	})
+}

@@ -1,0 +1,447 @@
+package placement_test
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/cloudtwin/cloudtwin/cloud/journal"
+	"github.com/cloudtwin/cloudtwin/cloud/keydelivery"
+	"github.com/cloudtwin/cloudtwin/cloud/nodelink"
+	"github.com/cloudtwin/cloudtwin/cloud/placement"
+	"github.com/cloudtwin/cloudtwin/cloud/store"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// clock is a time that a test moves.
+type clock struct {
+	mu  sync.Mutex
+	now time.Time
+}
+
+func newClock() *clock { return &clock{now: time.Now()} }
+
+func (c *clock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now
+}
+
+func (c *clock) Add(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = c.now.Add(d)
+}
+
+func seal(purpose string, s keydelivery.Secret) (string, error) {
+	return purpose + ":" + base64.StdEncoding.EncodeToString(s), nil
+}
+
+func unseal(purpose, sealed string) (keydelivery.Secret, error) {
+	text, ok := strings.CutPrefix(sealed, purpose+":")
+	if !ok {
+		return nil, errors.New("sealed for another purpose")
+	}
+	return base64.StdEncoding.DecodeString(text)
+}
+
+type fixture struct {
+	*placement.Service
+	store   *store.Store
+	ca      *placement.CA
+	clock   *clock
+	journal *journal.Journal
+}
+
+func start(t *testing.T, change func(*placement.Config)) *fixture {
+	t.Helper()
+	s, err := store.Open(t.Context(), store.Config{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	f := &fixture{store: s, clock: newClock(), journal: journal.New(new(strings.Builder))}
+	if f.ca, err = placement.OpenCA(t.Context(), placement.CAConfig{
+		Store: s, Seal: seal, Open: unseal, Clock: f.clock.Now,
+	}); err != nil {
+		t.Fatal(err)
+	}
+	cfg := placement.Config{Store: s, CA: f.ca, Clock: f.clock.Now, Journal: f.journal}
+	if change != nil {
+		change(&cfg)
+	}
+	if f.Service, err = placement.New(t.Context(), cfg); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(f.Close)
+	return f
+}
+
+func request(t *testing.T, key any, name string) []byte {
+	t.Helper()
+	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: pkix.Name{CommonName: name}}, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return der
+}
+
+func newKey(t *testing.T) *ecdsa.PrivateKey {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+func (f *fixture) addNode(t *testing.T, id string, status placement.Status) *x509.Certificate {
+	t.Helper()
+	token, err := f.NewToken(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := f.Enrol(t.Context(), token, id, request(t, newKey(t), id))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Report(t.Context(), id, &status); err != nil {
+		t.Fatal(err)
+	}
+	return cert
+}
+
+func TestCASurvivesARestartAndSignsApart(t *testing.T) {
+	f := start(t, nil)
+	again, err := placement.OpenCA(t.Context(), placement.CAConfig{Store: f.store, Seal: seal, Open: unseal})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !again.Certificate().Equal(f.ca.Certificate()) {
+		t.Error("a second opening made another CA")
+	}
+	server, err := again.SignServer(nodelink.ServerName, "127.0.0.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaf, err := x509.ParseCertificate(server.Certificate[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	opts := x509.VerifyOptions{Roots: f.ca.Pool(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}
+	for _, host := range []string{nodelink.ServerName, "127.0.0.1"} {
+		opts.DNSName = host
+		if _, err := leaf.Verify(opts); err != nil {
+			t.Errorf("server certificate for %s: %v", host, err)
+		}
+	}
+	node := f.addNode(t, "node-1", placement.Status{})
+	opts.DNSName = ""
+	if _, err := node.Verify(opts); err == nil {
+		t.Error("a NODECERT passes as a server's certificate")
+	}
+	opts.KeyUsages = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
+	if _, err := node.Verify(opts); err != nil {
+		t.Errorf("NODECERT: %v", err)
+	}
+	if node.KeyUsage&x509.KeyUsageKeyAgreement == 0 || node.IsCA || node.Subject.CommonName != "node-1" {
+		t.Errorf("NODECERT has usage %b, CA %v, name %s", node.KeyUsage, node.IsCA, node.Subject.CommonName)
+	}
+	if _, err := placement.OpenCA(t.Context(), placement.CAConfig{
+		Store: f.store, Seal: seal, Open: func(string, string) (keydelivery.Secret, error) { return nil, errors.New("wrong root key") },
+	}); err == nil {
+		t.Error("the CA opened without its key")
+	}
+}
+
+func TestEnrolRefuses(t *testing.T) {
+	f := start(t, nil)
+	ctx := t.Context()
+	used, err := f.NewToken(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Enrol(ctx, used, "first", request(t, newKey(t), "first")); err != nil {
+		t.Fatal(err)
+	}
+	expired, err := f.NewToken(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.clock.Add(2 * time.Hour)
+	fresh, err := f.NewToken(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	forged, err := nodelink.ParseToken(fresh)
+	if err != nil {
+		t.Fatal(err)
+	}
+	forged.Secret[0] ^= 1
+	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p384, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	broken := request(t, newKey(t), "node-2")
+	broken[len(broken)-1] ^= 1
+	tests := []struct {
+		name, token, id string
+		csr             []byte
+		want            error
+	}{
+		{name: "used token", token: used, id: "node-2", csr: request(t, newKey(t), "node-2"), want: placement.ErrTokenRefused},
+		{name: "expired token", token: expired, id: "node-2", csr: request(t, newKey(t), "node-2"), want: placement.ErrTokenRefused},
+		{name: "forged token", token: forged.Text(), id: "node-2", csr: request(t, newKey(t), "node-2"), want: placement.ErrTokenRefused},
+		{name: "no token", id: "node-2", csr: request(t, newKey(t), "node-2"), want: placement.ErrTokenRefused},
+		{name: "taken id", token: fresh, id: "first", csr: request(t, newKey(t), "first"), want: placement.ErrNodeExists},
+		{name: "other name in the request", token: fresh, id: "node-2", csr: request(t, newKey(t), "first"), want: placement.ErrRequest},
+		{name: "malformed id", token: fresh, id: "a/b", csr: request(t, newKey(t), "a/b"), want: placement.ErrRequest},
+		{name: "RSA key", token: fresh, id: "node-2", csr: request(t, rsaKey, "node-2"), want: placement.ErrRequest},
+		{name: "P-384 key", token: fresh, id: "node-2", csr: request(t, p384, "node-2"), want: placement.ErrRequest},
+		{name: "broken signature", token: fresh, id: "node-2", csr: broken, want: placement.ErrRequest},
+		{name: "no request", token: fresh, id: "node-2", want: placement.ErrRequest},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if _, err := f.Enrol(ctx, tt.token, tt.id, tt.csr); !errors.Is(err, tt.want) {
+				t.Errorf("error %v, want %v", err, tt.want)
+			}
+		})
+	}
+	// The control: the token that the refusals did not use up still enrols.
+	if _, err := f.Enrol(ctx, fresh, "node-2", request(t, newKey(t), "node-2")); err != nil {
+		t.Errorf("fresh token: %v", err)
+	}
+	for _, ev := range f.journal.Events() {
+		for _, v := range ev.Attributes {
+			if strings.Contains(v, "ctn1.") {
+				t.Errorf("the journal holds a token: %v", ev)
+			}
+		}
+	}
+}
+
+func TestOneTokenEnrolsOneNode(t *testing.T) {
+	f := start(t, nil)
+	token, err := f.NewToken(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	won := make(chan string, 8)
+	for i := range 8 {
+		id := fmt.Sprintf("node-%d", i)
+		csr := request(t, newKey(t), id)
+		wg.Go(func() {
+			if _, err := f.Enrol(context.Background(), token, id, csr); err == nil {
+				won <- id
+			} else if !errors.Is(err, placement.ErrTokenRefused) {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if len(won) != 1 || len(f.Nodes()) != 1 {
+		t.Errorf("%d enrolled, %d nodes; want 1", len(won), len(f.Nodes()))
+	}
+}
+
+func TestAuthenticate(t *testing.T) {
+	f := start(t, nil)
+	ctx := t.Context()
+	cert := f.addNode(t, "node-1", placement.Status{})
+	other := f.addNode(t, "node-2", placement.Status{})
+	if err := f.Authenticate(ctx, "node-1", cert); err != nil {
+		t.Errorf("its own certificate: %v", err)
+	}
+	if err := f.Authenticate(ctx, "node-1", other); !errors.Is(err, placement.ErrNotCurrent) {
+		t.Errorf("another's certificate: %v", err)
+	}
+	if err := f.Remove(ctx, "node-1"); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Authenticate(ctx, "node-1", cert); !errors.Is(err, placement.ErrNoNode) {
+		t.Errorf("after removal: %v", err)
+	}
+	f.addNode(t, "node-1", placement.Status{})
+	if err := f.Authenticate(ctx, "node-1", cert); !errors.Is(err, placement.ErrNotCurrent) {
+		t.Errorf("the old certificate of a node that enrolled anew: %v", err)
+	}
+}
+
+func TestChoose(t *testing.T) {
+	images := map[string]string{"web": "sha256:aa"}
+	f := start(t, func(c *placement.Config) { c.VCPUsPerCore, c.GuestOverheadMB = 4, 10 })
+	ctx := t.Context()
+	need := placement.Need{MemoryMB: 90, VCPUs: 1, Image: "web"}
+	var full *placement.NoCapacityError
+	if _, _, err := f.Choose(ctx, need); !errors.As(err, &full) || !errors.Is(err, placement.ErrNoCapacity) {
+		t.Fatalf("without nodes: %v", err)
+	}
+	f.addNode(t, "small", placement.Status{MemoryMBTotal: 150, MemoryMBFree: 150, Cores: 1, Images: images})
+	f.addNode(t, "big", placement.Status{MemoryMBTotal: 1000, MemoryMBFree: 1000, Cores: 2, Images: images})
+	f.addNode(t, "bare", placement.Status{MemoryMBTotal: 5000, MemoryMBFree: 5000, Cores: 8})
+	f.addNode(t, "busy", placement.Status{MemoryMBTotal: 5000, MemoryMBFree: 50, Cores: 8, Images: images})
+	choices, err := f.Plan(ctx, need, 20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	count := map[string]int{}
+	for _, c := range choices {
+		count[c.NodeID]++
+		if c.ImageDigest != "sha256:aa" || c.Certificate.Subject.CommonName != c.NodeID {
+			t.Errorf("choice %+v", c)
+		}
+	}
+	// 150 MB hold one guest of 90 + 10, two cores hold eight.
+	if count["small"] != 1 || count["big"] != 8 || len(count) != 2 {
+		t.Errorf("placed %v, want 1 on small and 8 on big", count)
+	}
+	for _, tt := range []struct {
+		name   string
+		need   placement.Need
+		reason string
+	}{
+		{name: "memory", need: placement.Need{MemoryMB: 2000, VCPUs: 1, Image: "web"}, reason: "memory"},
+		{name: "cores", need: placement.Need{MemoryMB: 90, VCPUs: 9, Image: "web"}, reason: "cores"},
+		{name: "image", need: placement.Need{MemoryMB: 90, VCPUs: 1, Image: "lbvm"}, reason: "image"},
+		{name: "build", need: placement.Need{MemoryMB: 90, VCPUs: 1, Image: "web", Digest: "sha256:bb"}, reason: "image"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			_, _, err := f.Choose(ctx, tt.need)
+			if !errors.Is(err, placement.ErrNoCapacity) || !strings.Contains(err.Error(), tt.reason) {
+				t.Errorf("error %v, want one that names %s", err, tt.reason)
+			}
+		})
+	}
+}
+
+func TestConcurrentReservationsDoNotOverbook(t *testing.T) {
+	f := start(t, func(c *placement.Config) { c.GuestOverheadMB = 4 })
+	const room = 7
+	f.addNode(t, "node-1", placement.Status{MemoryMBTotal: room*100 + 50, MemoryMBFree: 10_000, Cores: 4})
+	need := placement.Need{MemoryMB: 96, VCPUs: 1}
+	var wg sync.WaitGroup
+	placed := make(chan struct{}, 32)
+	for range 32 {
+		wg.Go(func() {
+			ctx := context.Background()
+			err := f.store.Txn(ctx, func(tx *store.Tx) error { return f.Reserve(tx, "node-1", need) })
+			switch {
+			case err == nil:
+				placed <- struct{}{}
+			case !errors.Is(err, placement.ErrNoCapacity):
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if len(placed) != room {
+		t.Fatalf("%d placed on a node with room for %d", len(placed), room)
+	}
+	if err := f.Remove(t.Context(), "node-1"); !errors.Is(err, placement.ErrNodeInUse) {
+		t.Errorf("removal of a node with instances: %v", err)
+	}
+	if err := f.Refresh(t.Context(), "node-1"); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := f.Choose(t.Context(), need); !errors.Is(err, placement.ErrNoCapacity) {
+		t.Errorf("choose on a full node: %v", err)
+	}
+	if err := f.store.Txn(t.Context(), func(tx *store.Tx) error { return f.Release(tx, "node-1", need) }); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Refresh(t.Context(), "node-1"); err != nil {
+		t.Fatal(err)
+	}
+	if id, _, err := f.Choose(t.Context(), need); err != nil || id != "node-1" {
+		t.Errorf("choose after a release: %s, %v", id, err)
+	}
+}
+
+func TestLiveness(t *testing.T) {
+	f := start(t, nil)
+	ctx := t.Context()
+	f.addNode(t, "node-1", placement.Status{MemoryMBTotal: 1000, MemoryMBFree: 1000, Cores: 2})
+	need := placement.Need{MemoryMB: 96, VCPUs: 1}
+	for range 4 {
+		f.clock.Add(20 * time.Second)
+		if err := f.Report(ctx, "node-1", nil); err != nil {
+			t.Fatal(err)
+		}
+		f.Sweep(ctx)
+	}
+	if _, _, err := f.Choose(ctx, need); err != nil {
+		t.Fatalf("a node with a heart beat: %v", err)
+	}
+	f.clock.Add(31 * time.Second)
+	if _, _, err := f.Choose(ctx, need); !errors.Is(err, placement.ErrNoCapacity) {
+		t.Errorf("a silent node was chosen: %v", err)
+	}
+	f.Sweep(ctx)
+	if nodes := f.Nodes(); !nodes[0].Node.Down {
+		t.Error("a silent node is not marked down")
+	}
+	if err := f.Report(ctx, "node-1", nil); err != nil {
+		t.Fatal(err)
+	}
+	if nodes := f.Nodes(); nodes[0].Node.Down {
+		t.Error("a node that came back is still down")
+	}
+	var kinds []string
+	for _, ev := range f.journal.Events() {
+		kinds = append(kinds, ev.Kind)
+	}
+	if got := strings.Join(kinds, " "); got != "node.enrolled node.up node.down node.up" {
+		t.Errorf("journal: %s", got)
+	}
+	if err := f.Report(ctx, "stranger", nil); !errors.Is(err, placement.ErrNoNode) {
+		t.Errorf("report of an unknown node: %v", err)
+	}
+}
+
+func TestHeartbeatsAreMostlyNotWritten(t *testing.T) {
+	f := start(t, nil)
+	st := placement.Status{MemoryMBTotal: 1000, MemoryMBFree: 1000, Cores: 2}
+	f.addNode(t, "node-1", st)
+	before := f.Nodes()[0].Node.Version
+	for i := range 50 {
+		st.MemoryMBFree = 1000 - i%10
+		if err := f.Report(t.Context(), "node-1", &st); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if after := f.Nodes()[0].Node.Version; after != before {
+		t.Errorf("%d writes for heartbeats that told nothing", after-before)
+	}
+}
+
+func TestConfigValidate(t *testing.T) {
+	_, err := placement.New(t.Context(), placement.Config{DownAfter: -1, VCPUsPerCore: -1})
+	if err == nil {
+		t.Fatal("no error")
+	}
+	for _, word := range []string{"Store", "CA", "DownAfter", "VCPUsPerCore"} {
+		if !strings.Contains(err.Error(), word) {
+			t.Errorf("the error does not name %s: %v", word, err)
+		}
+	}
+}

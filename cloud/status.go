@@ -1,0 +1,81 @@
+package cloud
+
+import (
+	"context"
+	"fmt"
+	"os"
+
+	"github.com/cloudtwin/cloudtwin/cloud/journal"
+	"github.com/cloudtwin/cloudtwin/cloud/operator"
+)
+
+var _ operator.Backend = (*Cloud)(nil)
+
+// Endpoint is the API's URL over HTTP.
+func (c *Cloud) Endpoint() string { return "http://" + c.api.Addr().String() }
+
+// CAPEM is the certificate that signed the API's over TLS.
+func (c *Cloud) CAPEM() []byte { return c.placement.CA().CertPEM() }
+
+// NodeLink is host:port for nodes.
+func (c *Cloud) NodeLink() string { return c.nodes.Addr().String() }
+
+// Credentials returns the keys of the first account's root user; they are made when first asked for.
+func (c *Cloud) Credentials(ctx context.Context) (operator.Credentials, error) {
+	id, secret, err := c.iam.EnsureRootKey(ctx, UserAccountID)
+	if err != nil {
+		return operator.Credentials{}, fmt.Errorf("root keys of account %s: %w", UserAccountID, err)
+	}
+	defer secret.Wipe()
+	return operator.Credentials{AccountID: UserAccountID, AccessKeyID: id, SecretAccessKey: string(secret)}, nil
+}
+
+// NewNodeToken makes a one-time token with which a node enrols.
+func (c *Cloud) NewNodeToken(ctx context.Context) (string, error) { return c.placement.NewToken(ctx) }
+
+// Follow sends the journal's events until ctx ends.
+func (c *Cloud) Follow(ctx context.Context) <-chan journal.Event { return c.journal.Follow(ctx) }
+
+// Shutdown closes Done; whoever started the cloud then closes it.
+func (c *Cloud) Shutdown() { c.once.Do(func() { close(c.shutdown) }) }
+
+// Done is closed when somebody asked for the cloud's end.
+func (c *Cloud) Done() <-chan struct{} { return c.shutdown }
+
+// Status returns what runs.
+func (c *Cloud) Status(context.Context) (operator.Status, error) {
+	s := operator.Status{
+		PID: os.Getpid(), Endpoint: c.Endpoint(), TLSEndpoint: "https://" + c.apiTLS.Addr().String(),
+		NodeLink: c.NodeLink(), Region: c.cfg.Region,
+	}
+	for _, n := range c.placement.Nodes() {
+		state := "up"
+		if n.Node.Down || n.Node.Status.MemoryMBTotal == 0 {
+			state = "down"
+		}
+		s.Nodes = append(s.Nodes, operator.Node{
+			ID: n.Node.ID, State: state, Hypervisor: n.Node.Status.Hypervisor, Accelerator: n.Node.Status.Accelerator,
+			MemoryMB: uint64(n.Node.Status.MemoryMBTotal), MemoryFreeMB: uint64(n.Node.Status.MemoryMBFree),
+		})
+	}
+	for _, i := range c.ec2.Instances() {
+		stage := ""
+		if n := len(i.Milestones); n > 0 {
+			stage = i.Milestones[n-1].Stage
+		}
+		s.Instances = append(s.Instances, operator.Instance{
+			ID: i.ID, AccountID: i.AccountID, Name: i.Tags["Name"], Image: i.ImageName, NodeID: i.NodeID,
+			State: string(i.State), Reason: i.Reason.Message, PrivateIP: i.PrivateIP, Stage: stage,
+			Launched: i.LaunchTime, ConsolePath: i.ConsolePath,
+		})
+	}
+	for _, lb := range c.elb.Summaries() {
+		one := operator.LoadBalancer{Name: lb.Name, AccountID: lb.AccountID, DNSName: lb.DNSName, Instances: lb.LBVMs}
+		for _, l := range lb.Listeners {
+			one.Listeners = append(one.Listeners, operator.Listener{Protocol: l.Protocol, Port: l.Port,
+				HostAddress: l.HostAddress, Certificate: l.CertificateARN})
+		}
+		s.LoadBalancers = append(s.LoadBalancers, one)
+	}
+	return s, nil
+}

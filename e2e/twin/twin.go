@@ -1,0 +1,194 @@
+package twin
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	"github.com/aws/aws-sdk-go-v2/service/elasticloadbalancing"
+	"github.com/aws/aws-sdk-go-v2/service/iam"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
+	ginkgo "github.com/onsi/ginkgo/v2"
+	"github.com/onsi/gomega"
+	"github.com/onsi/gomega/gexec"
+
+	"github.com/cloudtwin/cloudtwin/cloud/operator"
+)
+
+// Timeouts of a real guest under software emulation on two cores. They bound how long a failure takes, not how
+// fast anything is.
+const (
+	BootTimeout   = 90 * time.Second // launch to serving, with a queue of boots before it
+	ChangeTimeout = 20 * time.Second // a change of a listener or backend to its effect
+	startTimeout  = 60 * time.Second
+	pollInterval  = 50 * time.Millisecond
+)
+
+// Twin is a running cloud with one node.
+type Twin struct {
+	// Operator is the cloud's back door.
+	Operator *operator.Client
+	// StateDir is the cloud's state folder.
+	StateDir string
+	IAM      *iam.Client
+	STS      *sts.Client
+	EC2      *ec2.Client
+	ELB      *elasticloadbalancing.Client
+	// Config is the AWS configuration of the clients above: the first account's root user.
+	Config aws.Config
+
+	binary string
+	images string
+	dir    string
+	cloud  *process
+	node   *process
+
+	mu      sync.Mutex
+	made    int // names made so far
+	baseURL string
+}
+
+// Start starts a cloud and a node for the suite and ends them after it. It fails the suite when it cannot.
+func Start() *Twin {
+	ginkgo.GinkgoHelper()
+	dir, err := os.MkdirTemp("", "ct")
+	gomega.Expect(err).NotTo(gomega.HaveOccurred(), "make a folder for the twin")
+	t := &Twin{dir: dir, StateDir: filepath.Join(dir, "s"), binary: Program(), images: os.Getenv("CLOUDTWIN_IMAGES")}
+	t.Operator = operator.NewClient(filepath.Join(t.StateDir, "operator.sock"))
+	ginkgo.DeferCleanup(t.stop)
+	t.cloud = t.run("cloud", "up", "--no-node", "--api", "127.0.0.1:0", "--state", t.StateDir)
+	t.waitForCloud()
+	t.StartNode()
+	t.connect()
+	ginkgo.ReportAfterEach(t.keepEvidence)
+	return t
+}
+
+// Program is the path of the program under test: CLOUDTWIN_BIN, or built now.
+func Program() string {
+	ginkgo.GinkgoHelper()
+	if path := os.Getenv("CLOUDTWIN_BIN"); path != "" {
+		return path
+	}
+	path, err := gexec.Build("github.com/cloudtwin/cloudtwin/cloud/cmd/cloudtwin", "-tags", "libvirt_dlopen")
+	gomega.Expect(err).NotTo(gomega.HaveOccurred(), "build cloudtwin")
+	ginkgo.DeferCleanup(gexec.CleanupBuildArtifacts)
+	return path
+}
+
+// run starts the program with what every command of a twin needs.
+func (t *Twin) run(name string, args ...string) *process {
+	ginkgo.GinkgoHelper()
+	if t.images != "" {
+		args = append(args, "--images", t.images)
+	}
+	p, err := startProcess(name, filepath.Join(t.dir, name+".log"), t.binary, append(args, "--log", "debug")...)
+	gomega.Expect(err).NotTo(gomega.HaveOccurred(), "start %s", name)
+	return p
+}
+
+func (t *Twin) waitForCloud() {
+	ginkgo.GinkgoHelper()
+	gomega.Eventually(func(g gomega.Gomega) {
+		if code, ended := t.cloud.exited(); ended {
+			gomega.StopTrying(fmt.Sprintf("the cloud ended with code %d:\n%s", code, t.cloud.tail())).Now()
+		}
+		_, err := t.Operator.Status(context.Background())
+		g.Expect(err).NotTo(gomega.HaveOccurred())
+	}).WithTimeout(startTimeout).WithPolling(pollInterval).Should(gomega.Succeed(), "the cloud's start")
+}
+
+// StartNode starts the twin's node, again after KillNode, and returns when the cloud sees it up.
+func (t *Twin) StartNode() {
+	ginkgo.GinkgoHelper()
+	ctx := context.Background()
+	status, err := t.Operator.Status(ctx)
+	gomega.Expect(err).NotTo(gomega.HaveOccurred())
+	token, err := t.Operator.NewNodeToken(ctx)
+	gomega.Expect(err).NotTo(gomega.HaveOccurred())
+	t.node = t.run("node", "node", "--id", nodeID, "--state", filepath.Join(t.dir, "n"),
+		"--cloud", status.NodeLink, "--token", token)
+	gomega.Eventually(func(g gomega.Gomega) {
+		if code, ended := t.node.exited(); ended {
+			gomega.StopTrying(fmt.Sprintf("the node ended with code %d:\n%s", code, t.node.tail())).Now()
+		}
+		status, err := t.Operator.Status(ctx)
+		g.Expect(err).NotTo(gomega.HaveOccurred())
+		g.Expect(status.Nodes).To(gomega.ContainElement(gomega.And(
+			gomega.HaveField("ID", nodeID), gomega.HaveField("State", "up"))))
+	}).WithTimeout(startTimeout).WithPolling(pollInterval).Should(gomega.Succeed(), "the node's start")
+}
+
+// nodeID is the twin's node.
+const nodeID = "node-1"
+
+// KillNode ends the node's process with SIGKILL. Its guests go on.
+func (t *Twin) KillNode() {
+	ginkgo.GinkgoHelper()
+	gomega.Expect(t.node.signal(syscall.SIGKILL)).To(gomega.Succeed())
+	gomega.Eventually(t.node.done).WithTimeout(startTimeout).Should(gomega.BeClosed(), "the node's end")
+}
+
+// connect makes the AWS clients.
+func (t *Twin) connect() {
+	ginkgo.GinkgoHelper()
+	status, err := t.Operator.Status(context.Background())
+	gomega.Expect(err).NotTo(gomega.HaveOccurred())
+	keys, err := t.Operator.Credentials(context.Background())
+	gomega.Expect(err).NotTo(gomega.HaveOccurred())
+	t.baseURL = status.Endpoint
+	t.Config = t.As(keys.AccessKeyID, keys.SecretAccessKey, "")
+	t.IAM, t.STS = iam.NewFromConfig(t.Config), sts.NewFromConfig(t.Config)
+	t.EC2, t.ELB = ec2.NewFromConfig(t.Config), elasticloadbalancing.NewFromConfig(t.Config)
+}
+
+// As returns an AWS configuration for other credentials. Nothing is tried twice, so that a spec sees every answer.
+func (t *Twin) As(accessKeyID, secret, token string) aws.Config {
+	return aws.Config{Region: "us-east-1", BaseEndpoint: aws.String(t.baseURL), RetryMaxAttempts: 1,
+		Credentials: credentials.NewStaticCredentialsProvider(accessKeyID, secret, token)}
+}
+
+// Command runs the program under test with args on this twin and returns its exit code and what it printed.
+func (t *Twin) Command(ctx context.Context, args ...string) (code int, stdout, stderr string) {
+	ginkgo.GinkgoHelper()
+	cmd := exec.CommandContext(ctx, t.binary, append(args, "--state", t.StateDir)...)
+	var out, errs strings.Builder
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	err := cmd.Run()
+	if cmd.ProcessState == nil {
+		gomega.Expect(err).NotTo(gomega.HaveOccurred(), "run %v", args)
+	}
+	return cmd.ProcessState.ExitCode(), out.String(), errs.String()
+}
+
+// name makes a name that no other spec has.
+func (t *Twin) name(prefix string) string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.made++
+	return fmt.Sprintf("%s-%d", prefix, t.made)
+}
+
+// stop ends node and cloud, with all guests, and fails the suite when something is left.
+func (t *Twin) stop() {
+	ginkgo.GinkgoHelper()
+	for _, p := range []*process{t.node, t.cloud} {
+		if p != nil {
+			p.end(startTimeout)
+		}
+	}
+	code, _, stderr := t.Command(context.Background(), "down")
+	gomega.Expect(code).To(gomega.BeZero(), "down: %s", stderr)
+	code, _, stderr = t.Command(context.Background(), "node", "--remove", "--state", filepath.Join(t.dir, "n"))
+	gomega.Expect(code).To(gomega.BeZero(), "remove the node: %s", stderr)
+	gomega.Expect(os.RemoveAll(t.dir)).To(gomega.Succeed())
+}

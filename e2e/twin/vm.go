@@ -1,0 +1,79 @@
+package twin
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	ginkgo "github.com/onsi/ginkgo/v2"
+	"github.com/onsi/gomega"
+
+	"github.com/cloudtwin/cloudtwin/cloud/operator"
+)
+
+// instance returns what the cloud says of an instance of any account.
+func (t *Twin) instance(ctx context.Context, id string) (operator.Instance, error) {
+	status, err := t.Operator.Status(ctx)
+	if err != nil {
+		return operator.Instance{}, err
+	}
+	for _, i := range status.Instances {
+		if i.ID == id {
+			return i, nil
+		}
+	}
+	return operator.Instance{}, fmt.Errorf("no instance %s", id)
+}
+
+// State returns an instance's state.
+func (t *Twin) State(ctx context.Context, id string) (string, error) {
+	i, err := t.instance(ctx, id)
+	return i.State, err
+}
+
+// Stage returns the last milestone of an instance's guest.
+func (t *Twin) Stage(ctx context.Context, id string) (string, error) {
+	i, err := t.instance(ctx, id)
+	return i.Stage, err
+}
+
+// Console returns what a guest wrote so far.
+func (t *Twin) Console(ctx context.Context, id string) (string, error) {
+	i, err := t.instance(ctx, id)
+	if err != nil {
+		return "", err
+	}
+	data, err := os.ReadFile(i.ConsolePath)
+	return string(data), err
+}
+
+// Stages returns the milestones of one kind on a console.
+func Stages(console, stage string) []map[string]any {
+	var found []map[string]any
+	for line := range strings.Lines(console) {
+		_, text, ok := strings.Cut(line, "@cloudtwin ")
+		var fields map[string]any
+		if ok && json.Unmarshal([]byte(text), &fields) == nil && fields["stage"] == stage {
+			found = append(found, fields)
+		}
+	}
+	return found
+}
+
+// GuestProcesses returns the command lines of the QEMU processes that run a guest.
+func (t *Twin) GuestProcesses(id string) []string {
+	ginkgo.GinkgoHelper()
+	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	gomega.Expect(err).NotTo(gomega.HaveOccurred())
+	var found []string
+	for _, file := range files {
+		line, err := os.ReadFile(file)
+		if err == nil && strings.Contains(string(line), "qemu-system") && strings.Contains(string(line), id) {
+			found = append(found, strings.ReplaceAll(string(line), "\x00", " "))
+		}
+	}
+	return found
+}

@@ -1,0 +1,183 @@
+package guest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cloudtwin/cloudtwin/lbvm-image/agent"
+)
+
+// Where the builder put things in the initramfs.
+const (
+	flavourFile = "/etc/cloudtwin/flavour"
+	moduleList  = "/etc/cloudtwin/modules"
+)
+
+// roleVariable marks the agent's process among those that run this program.
+const roleVariable = "CLOUDTWIN_PROCESS=agent"
+
+// stopGrace is how long the agent may take to finish once the power button was pressed. A hypervisor that asks twice
+// kills; the wait is for requests under way.
+const stopGrace = 3 * time.Second
+
+// Run is what a guest of one flavour does, for example agent.RunLBVM.
+type Run func(context.Context, agent.World) error
+
+// Main is the whole program: process 1, or the agent that process 1 starts. runs has one entry for each flavour.
+// It returns the exit status, and only when it was started by hand on a running system.
+func Main(runs map[string]Run) int {
+	switch {
+	case os.Getpid() == 1:
+		supervise()
+	case os.Getenv(variableName(roleVariable)) == "agent":
+		runAgent(runs)
+	default:
+		fmt.Fprintln(os.Stderr, "lbvm-agent is the first process of a guest; start a guest with \"cloudtwin up\"")
+	}
+	return 2
+}
+
+func variableName(assignment string) string {
+	name, _, _ := strings.Cut(assignment, "=")
+	return name
+}
+
+// runAgent makes the World and runs the role in it. It ends by switching the machine off.
+func runAgent(runs map[string]Run) {
+	console := agent.NewConsole(os.Stdout, uptime)
+	console.Milestone(agent.StageBooted)
+	err := serve(runs, console)
+	if err != nil && !errors.Is(err, context.Canceled) {
+		console.Milestone(agent.StageFailed, slog.String("reason", err.Error()))
+	}
+	powerOff()
+}
+
+func serve(runs map[string]Run, console agent.Console) error {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	if err := mountAll(); err != nil {
+		return err
+	}
+	text, err := os.ReadFile(flavourFile)
+	if err != nil {
+		return fmt.Errorf("read flavour: %w", err)
+	}
+	flavour := strings.TrimSpace(string(text))
+	run, ok := runs[flavour]
+	if !ok {
+		return fmt.Errorf("this agent knows no flavour %q", flavour)
+	}
+	machine := &machine{
+		console: console,
+		logger:  slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelInfo})),
+	}
+	world, err := machine.boot(ctx)
+	if err != nil {
+		return err
+	}
+	ctx, pressed := context.WithCancel(ctx)
+	defer pressed()
+	go machine.watchButton(ctx, pressed)
+	context.AfterFunc(ctx, func() {
+		time.AfterFunc(stopGrace, func() {
+			console.Milestone(agent.StagePowerOff, slog.String("reason", "the agent took too long to stop"))
+			powerOff()
+		})
+	})
+	return run(ctx, world)
+}
+
+// machine is the guest while it boots.
+type machine struct {
+	console agent.Console
+	logger  *slog.Logger
+}
+
+// boot loads the modules and configures the network at the same time: one waits for devices, the other for answers.
+func (m *machine) boot(ctx context.Context) (agent.World, error) {
+	loader, err := newLoader(moduleList)
+	if err != nil {
+		return agent.World{}, err
+	}
+	go loader.run()
+	type result struct {
+		addr string
+		err  error
+	}
+	network := make(chan result, 1)
+	go func() {
+		addr, err := m.configureNetwork(ctx, loader)
+		network <- result{addr, err}
+	}()
+	failed := loader.wait()
+	for name, err := range failed {
+		m.logger.Warn("module not loaded", "module", name, "error", err)
+	}
+	m.console.Milestone(agent.StageModules)
+	net := <-network
+	if net.err != nil {
+		return agent.World{}, net.err
+	}
+	m.console.Milestone(agent.StageNetwork, slog.String("addr", net.addr))
+	return m.world(failed), nil
+}
+
+func (m *machine) world(failedModules map[string]error) agent.World {
+	return agent.World{
+		Medium:   newFloppy(failedModules[floppyModule], m.logger),
+		Dial:     (&net.Dialer{}).DialContext,
+		Listen:   net.Listen,
+		Now:      time.Now,
+		SetClock: setClock,
+		Entropy:  addEntropy,
+		Console:  m.console,
+		Logger:   m.logger,
+		PowerOff: powerOff,
+	}
+}
+
+// uptime is the time since the kernel started.
+func uptime() time.Duration {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
+		return 0
+	}
+	return time.Duration(ts.Nano())
+}
+
+func setClock(t time.Time) error {
+	ts := unix.NsecToTimespec(t.UnixNano())
+	if err := unix.ClockSettime(unix.CLOCK_REALTIME, &ts); err != nil {
+		return fmt.Errorf("set clock: %w", err)
+	}
+	return nil
+}
+
+// mountAll mounts the kernel's file systems and two for files that come and go.
+func mountAll() error {
+	for _, m := range []struct{ kind, dir, options string }{
+		{"proc", "/proc", ""},
+		{"sysfs", "/sys", ""},
+		{"devtmpfs", "/dev", ""},
+		{"tmpfs", "/tmp", "mode=1777,size=1m"},
+		{"tmpfs", "/run", "mode=755,size=4m"},
+	} {
+		flags := uintptr(unix.MS_NOSUID | unix.MS_NOEXEC)
+		if err := unix.Mount(m.kind, m.dir, m.kind, flags, m.options); err != nil && !errors.Is(err, unix.EBUSY) {
+			return &fs.PathError{Op: "mount " + m.kind, Path: m.dir, Err: err}
+		}
+	}
+	return nil
+}

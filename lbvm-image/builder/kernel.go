@@ -1,0 +1,144 @@
+package builder
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// vmlinuxFormat changes when the same kernel image would be unpacked to other bytes.
+const vmlinuxFormat = "1"
+
+// kernel is a kernel with the modules for each flavour.
+type kernel struct {
+	release string
+	image   File   // the bzImage or ELF file it came from
+	pkg     *File  // the package that held it, if any
+	vmlinux string // path in the cache
+	modules map[Flavour][]module
+}
+
+// kernel finds the kernel: one's own, or the package's.
+func (b *build) kernel(ctx context.Context) (*kernel, error) {
+	path, modules := b.cfg.KernelPath, b.cfg.ModulesDir
+	var pkg *File
+	if path == "" {
+		p, err := resolveKernel(ctx, b.cfg.KernelPackage)
+		if err != nil {
+			return nil, err
+		}
+		deb, err := b.download(ctx, p)
+		if err != nil {
+			return nil, err
+		}
+		if path, modules, err = b.unpack(ctx, p, deb); err != nil {
+			return nil, err
+		}
+		info, err := os.Stat(deb)
+		if err != nil {
+			return nil, fail("read kernel package", err, "")
+		}
+		pkg = &File{Name: filepath.Base(deb), Size: info.Size(), SHA256: p.sha256}
+	}
+	return b.openKernel(path, modules, pkg)
+}
+
+func (b *build) openKernel(path, modulesDir string, pkg *File) (*kernel, error) {
+	op := "read kernel " + path
+	image, err := os.ReadFile(path) //nolint:gosec // the caller's own kernel
+	if err != nil {
+		return nil, fail(op, err, "give the path of a vmlinuz or vmlinux file")
+	}
+	k := &kernel{
+		image:   File{Name: filepath.Base(path), Size: int64(len(image)), SHA256: hexSum(image)},
+		pkg:     pkg,
+		modules: map[Flavour][]module{},
+	}
+	tree, err := openModules(modulesDir)
+	if err != nil {
+		return nil, fail("read modules of "+path, err, "give the folder lib/modules/RELEASE of this kernel")
+	}
+	for _, f := range b.cfg.Flavours {
+		if k.modules[f], err = tree.pick(wantedModules(f)); err != nil {
+			return nil, fail("pick modules for "+string(f), err,
+				"use Debian's generic kernel: the cloud kernel has no floppy driver")
+		}
+	}
+	if k.vmlinux, err = b.vmlinux(image, k.image.SHA256); err != nil {
+		return nil, fail(op, err, "use a kernel for x86-64 built with CONFIG_PVH, like Debian's")
+	}
+	vmlinux, err := os.ReadFile(k.vmlinux)
+	if err != nil {
+		return nil, fail(op, err, "")
+	}
+	if k.release, err = kernelRelease(vmlinux); err != nil {
+		return nil, fail(op, fmt.Errorf("%w: %w", ErrNotKernel, err), "")
+	}
+	return k, checkRelease(k)
+}
+
+// checkRelease makes sure that the modules were built for the kernel: it would refuse them at boot.
+func checkRelease(k *kernel) error {
+	for _, modules := range k.modules {
+		for _, m := range modules {
+			info, err := moduleInfo(m.data)
+			if err != nil {
+				return fail("read module "+m.Name, err, "")
+			}
+			if magic, _, _ := strings.Cut(info["vermagic"], " "); magic != k.release {
+				return fail("check modules", fmt.Errorf("%w: %s is for kernel %s, not for %s", ErrNoModule, m.Name, magic, k.release),
+					"give the modules folder of the same kernel")
+			}
+		}
+	}
+	return nil
+}
+
+// vmlinux unpacks the kernel image into the cache unless it was done before, and returns its path.
+func (b *build) vmlinux(image []byte, sum string) (string, error) {
+	target := filepath.Join(b.cfg.CacheDir, "vmlinux-"+shortSum(vmlinuxFormat, sum))
+	if _, err := os.Stat(target); err == nil {
+		return target, nil
+	}
+	b.cfg.Progress("extracting vmlinux")
+	data, err := extractVmlinux(image)
+	if err != nil {
+		return "", err
+	}
+	return target, writeFile(target, data)
+}
+
+// writeFile puts data at path in one step: a reader sees all of it or nothing.
+func writeFile(path string, data []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(path), tempPrefix)
+	if err != nil {
+		return fmt.Errorf("write file: %w", err)
+	}
+	defer os.Remove(f.Name()) //nolint:errcheck // gone after the rename
+	if _, err := f.Write(data); err != nil {
+		_ = f.Close()
+		return fmt.Errorf("write file: %w", err)
+	}
+	if err := f.Chmod(0o644); err != nil {
+		_ = f.Close()
+		return fmt.Errorf("write file: %w", err)
+	}
+	if err := f.Close(); err != nil {
+		return fmt.Errorf("write file: %w", err)
+	}
+	return os.Rename(f.Name(), path) //nolint:wrapcheck // names both paths
+}
+
+// wantedDigest changes with the lists of wanted modules.
+func wantedDigest() string {
+	var parts []string
+	for _, f := range Flavours() {
+		parts = append(parts, string(f))
+		for _, w := range wantedModules(f) {
+			parts = append(parts, w.name)
+		}
+	}
+	return shortSum(parts...)
+}

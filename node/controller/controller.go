@@ -1,0 +1,369 @@
+// Package controller makes the machines of one node be what the cloud asked for. It holds the connection to the
+// cloud, starts and ends guests through a hypervisor.Driver, hands LBVMs their credential medium and takes it away
+// again, reads milestones from the guests' consoles, and reports. It may be killed at any time: a later process
+// finds the guests and goes on.
+//
+// Not in here: how a guest is run (node/hypervisor), its network (node/vnet), its metadata service (node/imds, whose
+// source this package is), and how all of them are put together (package node).
+//
+// Read guest.go first, the life of one guest; then sync.go, the talk with the cloud; then medium.go.
+package controller
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/cloudtwin/cloudtwin/cloud/nodelink"
+	"github.com/cloudtwin/cloudtwin/node/hypervisor"
+	"github.com/cloudtwin/cloudtwin/node/vnet"
+)
+
+// Network is what the controller needs of the guests' network (vnet.Network).
+type Network interface {
+	Attach(ctx context.Context, port vnet.PortConfig) error
+	Detach(instanceID string)
+	Expose(hostAddress, instanceID string, guestPort int) error
+	Unexpose(hostAddress string)
+	Forward(addr netip.AddrPort, target string)
+}
+
+// Config of a Controller. NodeID, Key, Driver, Network, Cloud, Images, Dir, SocketDir and MediaDir are required.
+type Config struct {
+	NodeID  string
+	Key     *ecdsa.PrivateKey // NODEPK
+	Driver  hypervisor.Driver
+	Network Network
+	Cloud   nodelink.NodeLinkClient
+	// Images holds a folder per guest image: vmlinux, initramfs.img, manifest.json.
+	Images string
+	// Dir keeps a folder per machine; made with mode 0700.
+	Dir string
+	// SocketDir holds the guests' network sockets; made with mode 0700. Short enough for a socket's path.
+	SocketDir string
+	// MediaDir is where media are made: memory-backed (tmpfs or ramfs), mode 0700; made when missing.
+	MediaDir string
+	// Status tells the node's capacity; asked at every heartbeat. Default: no capacity.
+	Status func() *nodelink.NodeStatus
+	// ColdBoots is how many guests may boot at once; default one per core. More starve each other's timer
+	// calibration without KVM.
+	ColdBoots int
+	// MediumLife is the longest time that a credential medium exists; default 120 s.
+	MediumLife time.Duration
+	// BootTimeout is how long a guest may take to its first milestone; default what the driver says, or 60 s.
+	BootTimeout time.Duration
+	// Heartbeat is the pause between reports when nothing happens; default 5 s.
+	Heartbeat time.Duration
+	// Entropy is where the media's random seeds come from; default crypto/rand.
+	Entropy io.Reader
+	Logger  *slog.Logger // default: silence
+}
+
+// Validate reports everything that is wrong with c at once.
+func (c Config) Validate() error {
+	var errs []error
+	missing := func(absent bool, name string) {
+		if absent {
+			errs = append(errs, fmt.Errorf("controller: %s is required", name))
+		}
+	}
+	missing(c.Key == nil, "Key")
+	missing(c.Driver == nil, "Driver")
+	missing(c.Network == nil, "Network")
+	missing(c.Cloud == nil, "Cloud")
+	missing(c.Images == "", "Images")
+	missing(c.Dir == "", "Dir")
+	missing(c.SocketDir == "", "SocketDir")
+	missing(c.MediaDir == "", "MediaDir")
+	if err := nodelink.CheckNodeID(c.NodeID); err != nil {
+		errs = append(errs, fmt.Errorf("controller: %w", err))
+	}
+	if longest := len(filepath.Join(c.SocketDir, "i-0123456789abcdef0"+socketSuffix)); longest > hypervisor.MaxSocketPath {
+		errs = append(errs, fmt.Errorf("controller: SocketDir %s is %d bytes too long for a socket's path",
+			c.SocketDir, longest-hypervisor.MaxSocketPath))
+	}
+	if c.ColdBoots < 0 || c.MediumLife < 0 || c.BootTimeout < 0 || c.Heartbeat < 0 {
+		errs = append(errs, errors.New("controller: ColdBoots and times must not be negative"))
+	}
+	return errors.Join(errs...)
+}
+
+func (c Config) withDefaults() Config {
+	if c.Status == nil {
+		c.Status = func() *nodelink.NodeStatus { return &nodelink.NodeStatus{} }
+	}
+	if c.ColdBoots == 0 {
+		c.ColdBoots = runtime.NumCPU()
+	}
+	if c.MediumLife == 0 {
+		c.MediumLife = 120 * time.Second
+	}
+	if c.BootTimeout == 0 {
+		c.BootTimeout = c.Driver.Info().BootTimeout
+	}
+	if c.BootTimeout == 0 {
+		c.BootTimeout = time.Minute
+	}
+	if c.Heartbeat == 0 {
+		c.Heartbeat = 5 * time.Second
+	}
+	if c.Entropy == nil {
+		c.Entropy = rand.Reader
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return c
+}
+
+// Controller runs one node's guests.
+type Controller struct {
+	cfg      Config
+	log      *slog.Logger
+	media    *mediaStore
+	files    machineFiles
+	reports  reporter
+	boots    chan struct{} // one token for each cold boot under way
+	workers  sync.WaitGroup
+	forwards forwarded
+
+	mu       sync.Mutex
+	guests   map[string]*guest
+	strays   map[string]hypervisor.Machine // found, but not known from a local record
+	services *nodelink.Services
+}
+
+// New checks the configuration and makes the folders. Run does the work.
+func New(cfg Config) (*Controller, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	cfg = cfg.withDefaults()
+	for _, dir := range []string{cfg.Dir, cfg.SocketDir} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return nil, fmt.Errorf("make node folder: %w", err)
+		}
+		if err := os.Chmod(dir, 0o700); err != nil { //nolint:gosec // a folder needs its x bit
+			return nil, fmt.Errorf("close node folder: %w", err)
+		}
+	}
+	media, err := openMedia(cfg.MediaDir)
+	if err != nil {
+		return nil, err
+	}
+	c := &Controller{
+		cfg: cfg, log: cfg.Logger, media: media,
+		files:  machineFiles{dir: cfg.Dir, sockets: cfg.SocketDir},
+		boots:  make(chan struct{}, cfg.ColdBoots),
+		guests: map[string]*guest{}, strays: map[string]hypervisor.Machine{},
+	}
+	c.reports.init()
+	return c, nil
+}
+
+// Run takes over the guests that an earlier process left, then follows the cloud's wishes until ctx ends. Guests
+// go on after that. The error says why it could not begin; the cloud being away is no error.
+func (c *Controller) Run(ctx context.Context) error {
+	// What every guest's goroutine hangs on: it ends before Run returns.
+	ctx, cancel := context.WithCancel(ctx)
+	defer c.workers.Wait()
+	defer cancel()
+	events, err := c.cfg.Driver.Events(ctx)
+	if err != nil {
+		return fmt.Errorf("follow the hypervisor's events: %w", err)
+	}
+	c.workers.Go(func() { c.dispatch(ctx, events) })
+	if err := c.takeOver(ctx); err != nil {
+		return err
+	}
+	c.syncLoop(ctx)
+	return nil
+}
+
+// dispatch gives each event to its guest. A guest looks the state up itself, so a full mailbox loses nothing.
+func (c *Controller) dispatch(ctx context.Context, events <-chan hypervisor.Event) {
+	for {
+		select {
+		case ev, ok := <-events:
+			if !ok {
+				return
+			}
+			if g := c.guest(ev.ID); g != nil {
+				g.hear(ev)
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (c *Controller) guest(id string) *guest {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.guests[id]
+}
+
+// takeOver finds what an earlier process left: it empties the drives, wipes the media, and looks after each
+// machine that it knows from its own records. Machines without one wait for the first snapshot.
+func (c *Controller) takeOver(ctx context.Context) error {
+	machines, err := c.cfg.Driver.List(ctx)
+	if err != nil {
+		return fmt.Errorf("list machines: %w", err)
+	}
+	found := map[string]hypervisor.Machine{}
+	for _, m := range machines {
+		found[m.ID()] = m
+		if err := m.EjectMedium(ctx); err != nil && !errors.Is(err, hypervisor.ErrNoMedium) {
+			c.log.Warn("eject left-over medium", "instance", m.ID(), "error", err)
+		}
+	}
+	if err := c.media.wipeAll(); err != nil {
+		return err
+	}
+	records, err := c.files.records()
+	if err != nil {
+		return err
+	}
+	for _, r := range records {
+		machine := found[r.Instance.GetId()]
+		delete(found, r.Instance.GetId())
+		if machine == nil && !c.files.hasRun(r) {
+			c.files.remove(r.Instance.GetId()) // it never came to a start; the cloud still asks for it if it wants it
+			continue
+		}
+		c.add(ctx, r, machine)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for id, m := range found {
+		c.strays[id] = m
+	}
+	return nil
+}
+
+// add begins to look after an instance. machine is nil when it is to be started, or has ended if r says that it
+// was started before.
+func (c *Controller) add(ctx context.Context, r record, machine hypervisor.Machine) {
+	g := newGuest(c, r)
+	c.mu.Lock()
+	c.guests[g.id] = g
+	c.mu.Unlock()
+	c.reports.begin(g.id, c.files.console(g.id))
+	if machine != nil {
+		c.reports.state(g.id, stateRunning, "")
+	}
+	c.workers.Go(func() { g.run(ctx, machine) })
+}
+
+// forget drops an instance of which nothing is left.
+func (c *Controller) forget(id string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.guests, id)
+}
+
+// apply makes the cloud's wish known to the guests.
+func (c *Controller) apply(ctx context.Context, d *nodelink.Desired) {
+	if s := d.GetServices(); s != nil {
+		c.mu.Lock()
+		c.services = s
+		c.mu.Unlock()
+		c.forwards.set(c.cfg.Network, s, c.log)
+	}
+	wanted := map[string]bool{}
+	for _, inst := range d.GetRun() {
+		id := inst.GetId()
+		if !hypervisor.ValidID(id) {
+			c.log.Error("the cloud asks for an instance whose id is not usable", "instance", id)
+			continue
+		}
+		wanted[id] = true
+		if g := c.guest(id); g != nil {
+			g.want(inst)
+			continue
+		}
+		c.add(ctx, record{Instance: inst}, c.takeStray(id))
+	}
+	for _, id := range d.GetRemove() {
+		c.remove(id)
+	}
+	if d.GetSnapshot() {
+		c.removeOthers(ctx, wanted)
+	}
+}
+
+func (c *Controller) takeStray(id string) hypervisor.Machine {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	m := c.strays[id]
+	delete(c.strays, id)
+	return m
+}
+
+func (c *Controller) remove(id string) {
+	if g := c.guest(id); g != nil {
+		g.remove()
+	}
+}
+
+// removeOthers ends what runs here and is not in the snapshot.
+func (c *Controller) removeOthers(ctx context.Context, wanted map[string]bool) {
+	c.mu.Lock()
+	var gone []*guest
+	for id, g := range c.guests {
+		if !wanted[id] {
+			gone = append(gone, g)
+		}
+	}
+	strays := c.strays
+	c.strays = map[string]hypervisor.Machine{}
+	c.mu.Unlock()
+	for _, g := range gone {
+		g.remove()
+	}
+	for id, m := range strays {
+		c.workers.Go(func() {
+			c.log.Info("end machine without an instance", "instance", id)
+			killUntilGone(ctx, m, c.log)
+		})
+	}
+}
+
+func (c *Controller) currentServices() *nodelink.Services {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.services
+}
+
+// forwarded remembers where the guests' address of the API leads, so that a snapshot with the same services does
+// not cut open connections.
+type forwarded struct {
+	mu            sync.Mutex
+	guest, target string
+}
+
+func (f *forwarded) set(network Network, s *nodelink.Services, log *slog.Logger) {
+	guest, target := s.GetGuestAddress(), s.GetApiAddress()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if guest == "" || target == "" || f.guest == guest && f.target == target {
+		return
+	}
+	addr, err := netip.ParseAddrPort(guest)
+	if err != nil {
+		log.Error("the cloud's guest address is not usable", "address", guest, "error", err)
+		return
+	}
+	network.Forward(addr, target)
+	f.guest, f.target = guest, target
+}

@@ -1,0 +1,192 @@
+package controller
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/cloudtwin/cloudtwin/cloud/nodelink"
+	"github.com/cloudtwin/cloudtwin/node/hypervisor"
+)
+
+const (
+	recordFile   = "instance.json"
+	consoleFile  = "console.log"
+	endedDir     = "ended" // consoles of machines that are gone
+	keepConsoles = 64      // of those
+	socketSuffix = ".sock"
+)
+
+// record is what the node remembers of an instance for its own next start, so that it can look after its guests
+// while the cloud is away. It never holds a credential.
+type record struct {
+	Instance *nodelink.Instance
+	// Started is set when the machine was started once: it is never started again.
+	Started bool
+	// Ended is set when the guest ended by itself, with the state and reason that were reported.
+	Ended         bool
+	State, Reason string
+	// Credential is the fingerprint of the last credential that a medium was made from.
+	Credential string
+	// Media counts the different credentials that the guest was given.
+	Media int
+}
+
+// recordJSON is record's form on the disk; the instance is a protobuf message with a JSON form of its own.
+type recordJSON struct {
+	Instance      json.RawMessage `json:"instance"`
+	Started       bool            `json:"started"`
+	Ended         bool            `json:"ended,omitempty"`
+	State         string          `json:"state,omitempty"`
+	Reason        string          `json:"reason,omitempty"`
+	CredentialSum string          `json:"credentialSum,omitempty"`
+	Media         int             `json:"media,omitempty"`
+}
+
+// machineFiles are the folders of the machines: DIR/machines/ID, each mode 0700.
+type machineFiles struct{ dir, sockets string }
+
+func (f machineFiles) folder(id string) string  { return filepath.Join(f.dir, "machines", id) }
+func (f machineFiles) console(id string) string { return filepath.Join(f.folder(id), consoleFile) }
+func (f machineFiles) socket(id string) string  { return filepath.Join(f.sockets, id+socketSuffix) }
+
+func (f machineFiles) save(r record) error {
+	plain, ok := proto.Clone(r.Instance).(*nodelink.Instance)
+	if !ok {
+		return errors.New("save machine record: not an instance")
+	}
+	plain.Credential = nil
+	instance, err := protojson.Marshal(plain)
+	if err != nil {
+		return fmt.Errorf("encode record of %s: %w", plain.GetId(), err)
+	}
+	data, err := json.Marshal(recordJSON{
+		Instance: instance, Started: r.Started, Ended: r.Ended, State: r.State, Reason: r.Reason, CredentialSum: r.Credential,
+		Media: r.Media,
+	})
+	if err != nil {
+		return fmt.Errorf("encode record of %s: %w", plain.GetId(), err)
+	}
+	folder := f.folder(plain.GetId())
+	if err := os.MkdirAll(folder, 0o700); err != nil {
+		return fmt.Errorf("make machine folder: %w", err)
+	}
+	return writeFile(filepath.Join(folder, recordFile), data)
+}
+
+// writeFile replaces a file as a whole: after a crash it holds the old bytes or the new ones.
+func writeFile(path string, data []byte) error {
+	tmp := path + ".new"
+	if err := os.WriteFile(tmp, data, 0o600); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	if err := os.Rename(tmp, path); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return nil
+}
+
+// records reads what is remembered. A folder whose record cannot be read is removed: the cloud knows better.
+func (f machineFiles) records() ([]record, error) {
+	entries, err := os.ReadDir(filepath.Join(f.dir, "machines"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read machine folders: %w", err)
+	}
+	var out []record
+	for _, e := range entries {
+		if !e.IsDir() || !hypervisor.ValidID(e.Name()) {
+			continue
+		}
+		r, err := f.load(e.Name())
+		if err != nil {
+			f.remove(e.Name())
+			continue
+		}
+		out = append(out, r)
+	}
+	return out, nil
+}
+
+func (f machineFiles) load(id string) (record, error) {
+	data, err := os.ReadFile(filepath.Join(f.folder(id), recordFile))
+	if err != nil {
+		return record{}, err
+	}
+	var on recordJSON
+	if err := json.Unmarshal(data, &on); err != nil {
+		return record{}, err
+	}
+	r := record{
+		Instance: &nodelink.Instance{}, Started: on.Started, Ended: on.Ended, State: on.State, Reason: on.Reason,
+		Credential: on.CredentialSum, Media: on.Media,
+	}
+	if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(on.Instance, r.Instance); err != nil {
+		return record{}, err
+	}
+	if r.Instance.GetId() != id {
+		return record{}, fmt.Errorf("record of %s lies in the folder of %s", r.Instance.GetId(), id)
+	}
+	return r, nil
+}
+
+// hasRun says whether the machine was ever started: its record says so, or its console has something to tell.
+func (f machineFiles) hasRun(r record) bool {
+	return r.Started || f.consoleSize(r.Instance.GetId()) > 0
+}
+
+func (f machineFiles) consoleSize(id string) int64 {
+	info, err := os.Stat(f.console(id))
+	if err != nil {
+		return 0
+	}
+	return info.Size()
+}
+
+// remove deletes a machine's folder and socket. Its console is evidence and is kept among the last ended ones.
+func (f machineFiles) remove(id string) {
+	if f.consoleSize(id) > 0 {
+		f.archive(id)
+	}
+	_ = os.RemoveAll(f.folder(id))
+	_ = os.Remove(f.socket(id))
+}
+
+// archived is where the console of an ended machine is kept.
+func (f machineFiles) archived(id string) string {
+	return filepath.Join(f.dir, endedDir, id+".console.log")
+}
+
+func (f machineFiles) archive(id string) {
+	dir := filepath.Join(f.dir, endedDir)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return
+	}
+	if err := os.Rename(f.console(id), f.archived(id)); err != nil {
+		return
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil || len(entries) <= keepConsoles {
+		return
+	}
+	modified := func(e os.DirEntry) int64 {
+		info, err := e.Info()
+		if err != nil {
+			return 0
+		}
+		return info.ModTime().UnixNano()
+	}
+	slices.SortFunc(entries, func(a, b os.DirEntry) int { return int(min(1, max(-1, modified(a)-modified(b)))) })
+	for _, e := range entries[:len(entries)-keepConsoles] {
+		_ = os.Remove(filepath.Join(dir, e.Name()))
+	}
+}

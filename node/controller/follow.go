@@ -1,0 +1,109 @@
+package controller
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/cloudtwin/cloudtwin/cloud/nodelink"
+	"github.com/cloudtwin/cloudtwin/node/hypervisor"
+)
+
+// follower reads one machine's console.
+type follower struct {
+	items chan consoleItem // closed at the console's end
+	tail  tail
+}
+
+// consoleItem is a milestone, or the word that everything was read that was there when following began.
+type consoleItem struct {
+	milestone *nodelink.Milestone
+	caughtUp  bool
+}
+
+// follow begins to read a console from its first byte. replay is how many bytes it holds already.
+func follow(ctx context.Context, wg *sync.WaitGroup, m hypervisor.Machine, replay int64) *follower {
+	f := &follower{items: make(chan consoleItem, 16)}
+	wg.Go(func() {
+		defer close(f.items)
+		f.read(ctx, m, replay)
+	})
+	return f
+}
+
+func (f *follower) read(ctx context.Context, m hypervisor.Machine, replay int64) {
+	caughtUp := false
+	send := func(item consoleItem) {
+		select {
+		case f.items <- item:
+		case <-ctx.Done():
+		}
+	}
+	catchUp := func() {
+		if !caughtUp {
+			caughtUp = true
+			send(consoleItem{caughtUp: true})
+		}
+	}
+	defer catchUp()
+	if replay == 0 {
+		catchUp()
+	}
+	console, err := m.Console(ctx)
+	if err != nil {
+		return
+	}
+	defer func() { _ = console.Close() }()
+	// A reader that does not look at its context is ended by closing it.
+	stop := context.AfterFunc(ctx, func() { _ = console.Close() })
+	defer stop()
+	_ = scanConsole(console, func(line []byte) {
+		f.tail.add(line)
+		if m, ok := parseMilestone(line, time.Now()); ok {
+			send(consoleItem{milestone: m})
+		}
+	}, func(total int64) {
+		if total >= replay {
+			catchUp()
+		}
+	})
+}
+
+// followConsole begins to follow the machine's console. Until what it holds by now was read again, milestones may
+// be ones that were told before.
+func (g *guest) followConsole(life context.Context, fresh bool) {
+	replay := int64(0)
+	if !fresh {
+		replay = g.c.files.consoleSize(g.id)
+	}
+	g.replaying = true
+	g.console = follow(life, &g.c.workers, g.machine, replay)
+}
+
+// section is the tail as the end of a reason.
+func (t *tail) section() string {
+	if text := t.String(); text != "" {
+		return "; last lines of its console:\n" + text
+	}
+	return ""
+}
+
+// readLog reads the console log of a machine that is gone: its milestones are told, its tail is returned.
+func (g *guest) readLog() string {
+	f, err := os.Open(g.c.files.console(g.id))
+	if err != nil {
+		return ""
+	}
+	defer func() { _ = f.Close() }()
+	var t tail
+	_ = scanConsole(io.LimitReader(f, maxLog), func(line []byte) {
+		t.add(bytes.TrimSpace(line))
+		if m, ok := parseMilestone(line, time.Now()); ok {
+			g.c.reports.milestone(g.id, m)
+		}
+	}, func(int64) {})
+	return t.section()
+}

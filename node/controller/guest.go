@@ -1,0 +1,393 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/cloudtwin/cloudtwin/cloud/nodelink"
+	"github.com/cloudtwin/cloudtwin/node/hypervisor"
+)
+
+// The stages that the node itself tells of; all others are the guest's words.
+const (
+	stageStarted      = "machine-started"
+	stageInserted     = "medium-inserted"
+	stageWiped        = "medium-wiped" // reason: read, expired, ended
+	stageMediumFailed = "medium-failed"
+	stageExposeFailed = "exposure-failed" // address, reason
+)
+
+// The guest's stages that matter here.
+const (
+	stageMediumRead = "medium-read"
+	stageNetwork    = "network"
+	stageServing    = "serving"
+	stageFailed     = "failed"
+)
+
+const (
+	// chorePause is the pause before what did not work (an exposure, an ejection) is tried again.
+	chorePause = 2 * time.Second
+	// drainTime is how long the console of an ended machine may take to be read to its end.
+	drainTime = 2 * time.Second
+	// A guest that prints more milestones than this is flooding: the rest is dropped.
+	milestoneRate, milestoneBurst = 20, 100
+)
+
+// guest is one instance on this node. One goroutine, run, does everything; others only leave word.
+type guest struct {
+	c   *Controller
+	id  string
+	log *slog.Logger
+
+	events  chan hypervisor.Event
+	changed chan struct{} // the wish changed
+	removed chan struct{} // closed: the cloud does not want it any more
+	once    sync.Once
+
+	mu     sync.Mutex
+	wanted *nodelink.Instance
+
+	credentials credentialCache
+
+	// All below belong to run's goroutine.
+	record  record
+	machine hypervisor.Machine
+	console *follower
+	medium  string // path of the image in the drive, or empty
+	eject   bool   // the drive is still to be emptied
+	exposed map[string]int
+	broken  map[string]string // exposures that did not work: address -> reason that was told
+	booting bool              // holds one of the controller's boot tokens
+	limiter *rate.Limiter
+	failure string // the last one that the guest told of
+	spoke   bool   // its console showed a milestone
+	reads   int    // how many media it said it read
+	// replaying is set while the console is read that was there before.
+	replaying bool
+	// inherited is set for a machine of an earlier process whose medium, if any, is gone.
+	inherited bool
+
+	mediumTimer, bootTimer, choreTimer *time.Timer
+}
+
+func newGuest(c *Controller, r record) *guest {
+	return &guest{
+		c: c, id: r.Instance.GetId(), log: c.log.With("instance", r.Instance.GetId()),
+		events: make(chan hypervisor.Event, 4), changed: make(chan struct{}, 1), removed: make(chan struct{}),
+		wanted: r.Instance, record: r, exposed: map[string]int{}, broken: map[string]string{},
+		limiter:     rate.NewLimiter(milestoneRate, milestoneBurst),
+		mediumTimer: stoppedTimer(), bootTimer: stoppedTimer(), choreTimer: stoppedTimer(),
+	}
+}
+
+func stoppedTimer() *time.Timer {
+	t := time.NewTimer(time.Hour)
+	t.Stop()
+	return t
+}
+
+// want leaves word of a changed instance.
+func (g *guest) want(inst *nodelink.Instance) {
+	g.mu.Lock()
+	g.wanted = inst
+	g.mu.Unlock()
+	select {
+	case g.changed <- struct{}{}:
+	default:
+	}
+}
+
+// remove leaves word that the instance is to end.
+func (g *guest) remove() { g.once.Do(func() { close(g.removed) }) }
+
+// hear leaves word of an event. A full box means that the goroutine will look at the machine anyway.
+func (g *guest) hear(ev hypervisor.Event) {
+	select {
+	case g.events <- ev:
+	default:
+	}
+}
+
+func (g *guest) wish() *nodelink.Instance {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.wanted
+}
+
+// outcome is how a guest's life ended.
+type outcome struct {
+	state, reason string
+}
+
+var (
+	errRemoved = errors.New("removed")
+	errClosing = errors.New("the controller is closing")
+)
+
+// run is the guest's whole life on this node. When ctx ends it lets go of the machine, which goes on.
+func (g *guest) run(ctx context.Context, found hypervisor.Machine) {
+	defer g.stopTimers()
+	defer g.bootDone()
+	// Ends what this life began, also when the machine is let go.
+	life, cancel := context.WithCancel(ctx)
+	defer cancel()
+	end, err := g.live(ctx, life, found)
+	if errors.Is(err, errClosing) {
+		g.letGo(cancel)
+		return
+	}
+	g.cleanUp(ctx, cancel, end, errors.Is(err, errRemoved))
+}
+
+func (g *guest) stopTimers() {
+	g.mediumTimer.Stop()
+	g.bootTimer.Stop()
+	g.choreTimer.Stop()
+}
+
+// live brings the machine up, or takes it over, and looks after it until it ends. errRemoved and errClosing say
+// that it did not end by itself.
+func (g *guest) live(ctx, life context.Context, found hypervisor.Machine) (outcome, error) {
+	g.machine = found
+	switch {
+	case g.record.Ended:
+		return outcome{state: g.record.State, reason: g.record.Reason}, nil
+	case found != nil:
+		g.log.Info("take over machine")
+		g.inherited = true
+		g.followConsole(life, false)
+		if end, ended := g.look(life, hypervisor.Event{}); ended {
+			return end, nil
+		}
+	case g.c.files.hasRun(g.record):
+		return outcome{state: stateStopped, reason: "the guest ended while its node was away" + g.readLog()}, nil
+	default:
+		if err := g.start(ctx, life); err != nil {
+			if errors.Is(err, errRemoved) || errors.Is(err, errClosing) {
+				return outcome{}, err
+			}
+			g.log.Error("start machine", "error", err)
+			return outcome{state: stateFailed, reason: startFailure(err)}, nil
+		}
+		g.followConsole(life, true)
+	}
+	g.bootTimer.Reset(g.c.cfg.BootTimeout)
+	g.attach(life)
+	return g.watch(ctx, life)
+}
+
+// startFailure is a failed start's reason, with the driver's evidence.
+func startFailure(err error) string {
+	var fault *hypervisor.Error
+	if errors.As(err, &fault) && fault.ConsoleTail != "" {
+		return err.Error() + "\n" + fault.ConsoleTail
+	}
+	return err.Error()
+}
+
+// watch is the loop of a running guest.
+func (g *guest) watch(ctx, life context.Context) (outcome, error) {
+	g.update(life)
+	for {
+		select {
+		case <-ctx.Done():
+			return outcome{}, errClosing
+		case <-g.removed:
+			return outcome{}, errRemoved
+		case <-g.changed:
+			g.update(life)
+		case item, ok := <-g.console.items:
+			if ok {
+				g.read(life, item)
+				continue
+			}
+			// The console ended: so did the machine, or the driver's line to it.
+			if end, ended := g.look(life, hypervisor.Event{}); ended {
+				return end, nil
+			}
+			wait(life, chorePause)
+			g.followConsole(life, false)
+		case ev := <-g.events:
+			if end, ended := g.look(life, ev); ended {
+				return end, nil
+			}
+		case <-g.mediumTimer.C:
+			g.takeMedium(life, "expired")
+		case <-g.choreTimer.C:
+			g.chores(life)
+		case <-g.bootTimer.C:
+			g.bootDone()
+			if !g.spoke {
+				return outcome{state: stateFailed, reason: fmt.Sprintf("no sign of life within %v of its start%s",
+					g.c.cfg.BootTimeout, g.console.tail.section())}, nil
+			}
+		}
+	}
+}
+
+// read works in what the console told.
+func (g *guest) read(life context.Context, item consoleItem) {
+	if item.caughtUp {
+		g.replaying = false
+		g.update(life)
+		return
+	}
+	if !g.replaying && !g.limiter.Allow() {
+		return
+	}
+	g.spoke = true
+	isNew := g.c.reports.milestone(g.id, item.milestone)
+	switch item.milestone.GetStage() {
+	case stageMediumRead:
+		// One that was read before says nothing of a medium that was put in since.
+		if isNew {
+			g.reads++
+			g.takeMedium(life, "read")
+		}
+	case stageNetwork, stageServing:
+		g.bootDone()
+	case stageFailed:
+		g.failure = item.milestone.GetAttributes()["reason"]
+	}
+}
+
+// tell reports a milestone of the node's own.
+func (g *guest) tell(stage string, attributes map[string]string) {
+	all := map[string]string{"source": "node"}
+	for k, v := range attributes {
+		all[k] = v
+	}
+	g.c.reports.milestone(g.id, &nodelink.Milestone{Stage: stage, UnixNanos: time.Now().UnixNano(), Attributes: all})
+}
+
+// update makes the running machine what the cloud now asks for: its exposures, and its credential when there is a
+// new one that the guest has not been given.
+func (g *guest) update(life context.Context) {
+	inst := g.wish()
+	g.record.Instance = inst
+	g.expose(inst)
+	sum := fingerprint(inst.GetCredential())
+	if sum == "" || g.replaying || g.c.currentServices() == nil {
+		return // none, or it is not known yet whether the guest has read it
+	}
+	if sum != g.record.Credential || g.inherited && g.reads < g.record.Media {
+		g.insert(life, inst)
+	}
+}
+
+// look finds out whether the machine has ended. ev is what the hypervisor said, if anything.
+func (g *guest) look(life context.Context, ev hypervisor.Event) (outcome, bool) {
+	state, err := g.machine.State(life)
+	switch {
+	case errors.Is(err, hypervisor.ErrNotFound):
+		state = hypervisor.Gone
+	case err != nil:
+		g.log.Warn("ask for the machine's state", "error", err)
+		return outcome{}, false
+	}
+	if state == hypervisor.Running || state == hypervisor.Paused {
+		return outcome{}, false
+	}
+	g.drain(life)
+	end := outcome{state: stateStopped, reason: "the guest powered off"}
+	switch {
+	case state == hypervisor.Crashed || ev.State == hypervisor.Crashed:
+		end = outcome{state: stateFailed, reason: "the guest crashed"}
+	case g.failure != "":
+		end = outcome{state: stateFailed, reason: g.failure}
+	}
+	if ev.Reason != "" && ev.Reason != "shutdown" {
+		end.reason += " (" + ev.Reason + ")"
+	}
+	end.reason += g.console.tail.section()
+	return end, true
+}
+
+// drain reads what the console still has to tell. Kill makes the console end.
+func (g *guest) drain(life context.Context) {
+	if err := g.machine.Kill(life); err != nil {
+		g.log.Warn("clear away ended machine", "error", err)
+	}
+	timer := time.NewTimer(drainTime)
+	defer timer.Stop()
+	for {
+		select {
+		case item, ok := <-g.console.items:
+			if !ok {
+				return
+			}
+			g.read(life, item)
+		case <-timer.C:
+			return
+		case <-life.Done():
+			return
+		}
+	}
+}
+
+// cleanUp removes everything of the machine, tells how it ended, and waits for the cloud's word that the instance
+// is done with.
+func (g *guest) cleanUp(ctx context.Context, cancel context.CancelFunc, end outcome, removed bool) {
+	g.bootDone()
+	if g.machine != nil && !killUntilGone(ctx, g.machine, g.log) {
+		g.letGo(cancel)
+		return
+	}
+	if g.medium != "" {
+		g.eject = false // the drive is gone
+		g.wipeMedium("ended")
+	}
+	g.unexposeAll()
+	g.c.cfg.Network.Detach(g.id)
+	cancel()
+	if !removed {
+		g.record.Ended, g.record.State, g.record.Reason = true, end.state, end.reason
+		if err := g.c.files.save(g.record); err != nil {
+			g.log.Error("remember the end", "error", err)
+		}
+		g.log.Info("guest ended", "state", end.state, "reason", end.reason)
+		g.c.reports.state(g.id, end.state, end.reason)
+		select {
+		case <-g.removed:
+		case <-ctx.Done():
+			return
+		}
+	}
+	g.c.files.remove(g.id)
+	g.c.reports.end(g.id, g.c.files.archived(g.id))
+	g.c.forget(g.id)
+}
+
+// letGo leaves the machine running for the next process, but not its medium: without a process nobody would take
+// it away in time.
+func (g *guest) letGo(cancel context.CancelFunc) {
+	cancel()
+	if g.medium == "" || g.machine == nil {
+		return
+	}
+	ctx, done := context.WithTimeout(context.Background(), drainTime)
+	defer done()
+	g.takeMedium(ctx, "node ended")
+}
+
+// killUntilGone kills a machine, again and again when that does not work, and returns false if ctx ended first.
+func killUntilGone(ctx context.Context, m hypervisor.Machine, log *slog.Logger) bool {
+	for pause := firstPause; ; pause = min(2*pause, longPause) {
+		err := m.Kill(ctx)
+		if err == nil || errors.Is(err, hypervisor.ErrNotFound) {
+			return true
+		}
+		if ctx.Err() != nil {
+			return false
+		}
+		log.Warn("kill machine", "instance", m.ID(), "error", err)
+		wait(ctx, pause)
+	}
+}

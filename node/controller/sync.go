@@ -1,0 +1,145 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/cloudtwin/cloudtwin/cloud/nodelink"
+)
+
+const (
+	firstPause = 100 * time.Millisecond
+	longPause  = 5 * time.Second
+	// gather is how long small news wait for more, so that a talkative guest does not make a message of each line.
+	gather = 10 * time.Millisecond
+)
+
+// syncLoop keeps a connection to the cloud until ctx ends.
+func (c *Controller) syncLoop(ctx context.Context) {
+	pause := firstPause
+	for ctx.Err() == nil {
+		began := time.Now()
+		err := c.session(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if time.Since(began) > longPause {
+			pause = firstPause
+		}
+		c.log.Warn("connection to the cloud ended", "error", err, "retry", pause)
+		jitter := time.Duration(rand.Int64N(int64(pause)/2 + 1)) //nolint:gosec // spreads retries, no secret
+		wait(ctx, pause+jitter)
+		pause = min(2*pause, longPause)
+	}
+}
+
+// wait returns after d, or sooner when ctx ends.
+func wait(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+// link is one connection to the cloud.
+type link struct {
+	stream  nodelink.NodeLink_SyncClient
+	desired chan *nodelink.Desired
+	failed  chan error
+}
+
+// session is one connection's life: everything known goes out, the snapshot comes in, then changes both ways.
+// Guests hang on ctx, not on the connection.
+func (c *Controller) session(ctx context.Context) error {
+	streamCtx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stream, err := c.cfg.Cloud.Sync(streamCtx)
+	if err != nil {
+		return fmt.Errorf("connect to the cloud: %w", err)
+	}
+	l := &link{stream: stream, desired: make(chan *nodelink.Desired), failed: make(chan error, 1)}
+	c.workers.Go(func() { l.receive(streamCtx) })
+	if err := l.send(ctx, &nodelink.Report{
+		First: true, Node: c.cfg.Status(), Instances: c.reports.everything(),
+	}); err != nil {
+		return err
+	}
+	select {
+	case d := <-l.desired:
+		if !d.GetSnapshot() {
+			return errors.New("the cloud's first message is no snapshot")
+		}
+		c.log.Info("connected to the cloud", "instances", len(d.GetRun()))
+		c.apply(ctx, d)
+	case err := <-l.failed:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return c.exchange(ctx, l)
+}
+
+func (c *Controller) exchange(ctx context.Context, l *link) error {
+	heartbeat := time.NewTicker(c.cfg.Heartbeat)
+	defer heartbeat.Stop()
+	for {
+		report := &nodelink.Report{}
+		select {
+		case d := <-l.desired:
+			c.apply(ctx, d)
+			continue
+		case err := <-l.failed:
+			return err
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-heartbeat.C:
+			report.Node = c.cfg.Status()
+		case <-c.reports.wake:
+			wait(ctx, gather)
+		}
+		if report.Instances = c.reports.news(); report.GetNode() == nil && len(report.GetInstances()) == 0 {
+			continue
+		}
+		if err := l.send(ctx, report); err != nil {
+			return err
+		}
+	}
+}
+
+// receive hands the cloud's messages over until the stream ends, and then says why it did.
+func (l *link) receive(ctx context.Context) {
+	for {
+		d, err := l.stream.Recv()
+		if err != nil {
+			l.failed <- fmt.Errorf("hear the cloud: %w", err)
+			return
+		}
+		select {
+		case l.desired <- d:
+		case <-ctx.Done():
+			l.failed <- ctx.Err()
+			return
+		}
+	}
+}
+
+// send tells the cloud. When the stream is broken the reason comes out of receive.
+func (l *link) send(ctx context.Context, report *nodelink.Report) error {
+	err := l.stream.Send(report)
+	if err == nil {
+		return nil
+	}
+	timer := time.NewTimer(time.Second)
+	defer timer.Stop()
+	select {
+	case err = <-l.failed:
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	return fmt.Errorf("tell the cloud: %w", err)
+}

@@ -1,0 +1,6 @@
+package accel
+
+const hasTSC = true
+
+// rdtsc reads the processor's time stamp counter.
+func rdtsc() uint64

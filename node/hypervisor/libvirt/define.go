@@ -1,0 +1,198 @@
+package libvirt
+
+import (
+	"encoding/json"
+	"encoding/xml"
+	"fmt"
+
+	"libvirt.org/go/libvirtxml"
+
+	"github.com/cloudtwin/cloudtwin/node/hypervisor"
+	"github.com/cloudtwin/cloudtwin/node/hypervisor/accel"
+)
+
+// Names inside a domain.
+const (
+	metadataURI  = "https://github.com/cloudtwin/cloudtwin/machine/1"
+	floppyTarget = "fda"
+	netdevID     = "net0"
+)
+
+// notes are what the driver has to know of a machine besides libvirt's own state; they live in the domain's metadata,
+// so that another process finds them.
+type notes struct {
+	XMLName xml.Name `xml:"https://github.com/cloudtwin/cloudtwin/machine/1 machine"`
+	// ID is the machine's.
+	ID string `xml:"id,attr"`
+	// Console is the console log; the machine's bytes begin at From.
+	Console string `xml:"console,attr"`
+	From    int64  `xml:"from,attr"`
+	// Socket is the network's, removed with the machine.
+	Socket string `xml:"socket,attr,omitempty"`
+	// Display says that there is something to take a screenshot of.
+	Display bool `xml:"display,attr,omitempty"`
+}
+
+// ground is what all machines of a driver have in common.
+type ground struct {
+	accelerator string
+	emulator    string
+	firmware    string
+	cpuModel    string
+	tscKHz      int
+}
+
+// define returns the domain XML of a machine whose console log has from bytes already. The domain is persistent:
+// libvirt keeps its definition on disk, so that a machine that ended while no process was there is still known as
+// stopped, and its id stays taken until it is killed.
+func define(g ground, name string, spec hypervisor.Spec, from int64) (string, error) {
+	meta, err := xml.Marshal(notes{
+		ID: spec.ID, Console: spec.ConsoleLog, From: from, Socket: spec.NIC.Socket, Display: spec.Display,
+	})
+	if err != nil {
+		return "", fmt.Errorf("write the machine's metadata: %w", err)
+	}
+	port := uint(0)
+	d := libvirtxml.Domain{
+		Type:     domainType(g.accelerator),
+		Name:     name,
+		Metadata: &libvirtxml.DomainMetadata{XML: string(meta)},
+		// dumpCore=off: the guest's memory holds keys.
+		Memory: &libvirtxml.DomainMemory{Value: uint(spec.MemoryMB), Unit: "MiB", DumpCore: "off"}, //nolint:gosec // validated
+		VCPU:   &libvirtxml.DomainVCPU{Value: uint(max(spec.VCPUs, 1))},                            //nolint:gosec // validated
+		OS: &libvirtxml.DomainOS{
+			// pc and not q35: the i440fx machine has the floppy controller, and fewer buses to probe.
+			Type: &libvirtxml.DomainOSType{Arch: "x86_64", Machine: "pc", Type: "hvm"},
+			// qboot does next to nothing and enters the kernel by PVH: no SeaBIOS, no decompression.
+			Loader:  &libvirtxml.DomainLoader{Path: g.firmware, Readonly: "yes", Type: "rom"},
+			Kernel:  spec.Kernel,
+			Initrd:  spec.Initrd,
+			Cmdline: kernelCmdline(g.accelerator, g.tscKHz, spec.Cmdline),
+		},
+		// ACPI: the power button, and power off itself.
+		Features: &libvirtxml.DomainFeatureList{ACPI: &libvirtxml.DomainFeature{}},
+		CPU:      processor(g),
+		Clock:    &libvirtxml.DomainClock{Offset: "utc"},
+		// However a guest ends, the machine has ended: whoever wants it again starts a new one.
+		OnPoweroff: "destroy", OnReboot: "destroy", OnCrash: "destroy",
+		Devices: &libvirtxml.DomainDeviceList{
+			Emulator: g.emulator,
+			Disks:    []libvirtxml.DomainDisk{floppy(spec.Medium)},
+			Serials: []libvirtxml.DomainSerial{{
+				Source: &libvirtxml.DomainChardevSource{
+					File: &libvirtxml.DomainChardevSourceFile{Path: spec.ConsoleLog, Append: "on"},
+				},
+				Target: &libvirtxml.DomainSerialTarget{Port: &port},
+			}},
+			// Fresh randomness for keys, from the host's generator.
+			RNGs: []libvirtxml.DomainRNG{{
+				Model:   "virtio",
+				Backend: &libvirtxml.DomainRNGBackend{Random: &libvirtxml.DomainRNGBackendRandom{Device: "/dev/urandom"}},
+			}},
+			// libvirt adds both by default, and the guest's kernel would spend time on them.
+			Controllers: []libvirtxml.DomainController{{Type: "usb", Model: "none"}},
+			MemBalloon:  &libvirtxml.DomainMemBalloon{Model: "none"},
+		},
+		// The floppy's type is said instead of probed: a guest reads its first medium 0.2 s sooner.
+		QEMUOverride: &libvirtxml.DomainQEMUOverride{Devices: []libvirtxml.DomainQEMUOverrideDevice{{
+			Alias: "fdc0-0-0",
+			Frontend: libvirtxml.DomainQEMUOverrideFrontend{Properties: []libvirtxml.DomainQEMUOverrideProperty{
+				{Name: "drive-type", Type: "string", Value: "144"},
+			}},
+		}}},
+	}
+	if spec.Display {
+		d.Devices.Videos = []libvirtxml.DomainVideo{{
+			Model: libvirtxml.DomainVideoModel{Type: "vga", VRam: 8 << 10, Heads: 1, Primary: "yes"}, // 8 MiB
+		}}
+	}
+	if spec.NIC != (hypervisor.NIC{}) {
+		if d.QEMUCommandline, err = nicArguments(spec.NIC); err != nil {
+			return "", err
+		}
+	}
+	text, err := d.Marshal()
+	if err != nil {
+		return "", fmt.Errorf("write the domain XML: %w", err)
+	}
+	return text, nil
+}
+
+func domainType(accelerator string) string {
+	if accelerator == accel.KVM {
+		return "kvm"
+	}
+	return "qemu"
+}
+
+// processor is a named model, never the host's: machines are the same on every host. check=none leaves it to QEMU to
+// drop a feature that the host lacks; libvirt would refuse the machine.
+func processor(g ground) *libvirtxml.DomainCPU {
+	cpu := &libvirtxml.DomainCPU{
+		Mode: "custom", Match: "exact", Check: "none",
+		Model: &libvirtxml.DomainCPUModel{Fallback: "forbid", Value: g.cpuModel},
+	}
+	if g.accelerator == accel.TCG {
+		cpu.Features = []libvirtxml.DomainCPUFeature{{Policy: "require", Name: "rdrand"}} // see random.trust_cpu
+	} else {
+		cpu.Features = []libvirtxml.DomainCPUFeature{{Policy: "optional", Name: "rdrand"}}
+	}
+	return cpu
+}
+
+// floppy returns the drive with the medium at path, or empty. A guest reads its medium and never writes it.
+func floppy(path string) libvirtxml.DomainDisk {
+	disk := libvirtxml.DomainDisk{
+		Device:   "floppy",
+		Driver:   &libvirtxml.DomainDiskDriver{Name: "qemu", Type: "raw"}, // never probed: the content is a user's
+		Target:   &libvirtxml.DomainDiskTarget{Dev: floppyTarget, Bus: "fdc"},
+		ReadOnly: &libvirtxml.DomainDiskReadOnly{},
+		Source:   &libvirtxml.DomainDiskSource{File: &libvirtxml.DomainDiskSourceFile{File: path}},
+	}
+	return disk
+}
+
+// nicArguments adds the network card by QEMU's own arguments: libvirt 9.0 knows no stream netdev.
+func nicArguments(nic hypervisor.NIC) (*libvirtxml.DomainQEMUCommandline, error) {
+	// QEMU listens and the node connects: QEMU's server side takes a new connection after the old one closed, so a
+	// node process that was killed and started again gets its guests' network back.
+	netdev, err := json.Marshal(map[string]any{
+		"type": "stream", "id": netdevID, "server": true,
+		"addr": map[string]any{"type": "unix", "path": nic.Socket},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("write the network's arguments: %w", err)
+	}
+	device, err := json.Marshal(map[string]any{
+		"driver": "virtio-net-pci", "netdev": netdevID, "id": "nic0", "mac": nic.MAC,
+		// The empty romfile leaves the network boot ROM out, which no guest uses and every firmware would load.
+		"romfile": "",
+	})
+	if err != nil {
+		return nil, fmt.Errorf("write the network card's arguments: %w", err)
+	}
+	var args []libvirtxml.DomainQEMUCommandlineArg
+	for _, value := range []string{"-netdev", string(netdev), "-device", string(device)} {
+		args = append(args, libvirtxml.DomainQEMUCommandlineArg{Value: value})
+	}
+	return &libvirtxml.DomainQEMUCommandline{Args: args}, nil
+}
+
+// readNotes finds the notes in a domain's XML; ok is false for a domain that is not ours.
+func readNotes(domainXML string) (n notes, disk libvirtxml.DomainDisk, ok bool) {
+	var d libvirtxml.Domain
+	if err := d.Unmarshal(domainXML); err != nil || d.Metadata == nil {
+		return notes{}, disk, false
+	}
+	if err := xml.Unmarshal([]byte(d.Metadata.XML), &n); err != nil {
+		return notes{}, disk, false
+	}
+	if d.Devices != nil {
+		for _, candidate := range d.Devices.Disks {
+			if candidate.Target != nil && candidate.Target.Dev == floppyTarget {
+				disk = candidate
+			}
+		}
+	}
+	return n, disk, true
+}

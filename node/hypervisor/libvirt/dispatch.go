@@ -1,0 +1,78 @@
+package libvirt
+
+import (
+	"strings"
+	"time"
+
+	"libvirt.org/go/libvirt"
+
+	"github.com/cloudtwin/cloudtwin/node/hypervisor"
+)
+
+// rawEvents is how many events may wait between libvirt's loop and dispatch. A node has some hundred machines with a
+// handful of events each.
+const rawEvents = 4096
+
+type rawEvent struct {
+	name  string // the domain's
+	event libvirt.DomainEventLifecycle
+	at    time.Time
+}
+
+// onLifecycle is called on libvirt's event loop, which must not be kept: it only hands over.
+func (d *Driver) onLifecycle(_ *libvirt.Connect, domain *libvirt.Domain, e *libvirt.DomainEventLifecycle) {
+	name, err := domain.GetName()
+	if err != nil {
+		return
+	}
+	select {
+	case d.raw <- rawEvent{name: name, event: *e, at: time.Now()}:
+	case <-d.quit:
+	}
+}
+
+// dispatch turns libvirt's events into the driver's until the driver closes.
+func (d *Driver) dispatch() {
+	defer d.ops.Done()
+	last := map[string]hypervisor.State{}
+	for {
+		select {
+		case <-d.quit:
+			return
+		case raw := <-d.raw:
+			id, ours := strings.CutPrefix(raw.name, d.cfg.NamePrefix)
+			state, reason, ok := translate(&raw.event)
+			if !ours || !ok {
+				continue
+			}
+			if reason == reasonShutdown && d.panicked(raw.name) {
+				state, reason = hypervisor.Crashed, "panicked"
+			}
+			if last[id] == state {
+				continue // libvirt tells a start twice: resumed, then started
+			}
+			last[id] = state
+			if state == hypervisor.Gone {
+				delete(last, id)
+			}
+			d.cfg.Logger.Debug("machine changed", "machine", id, "state", state, "reason", reason)
+			d.hub.publish(hypervisor.Event{ID: id, State: state, Reason: reason, At: raw.at})
+		}
+	}
+}
+
+// panicked says whether the last words of the domain's guest were a kernel panic. With panic=-1 the kernel reboots,
+// which ends the machine like a power off would; only the console tells them apart.
+func (d *Driver) panicked(name string) bool {
+	domain, err := d.conn.LookupDomainByName(name)
+	if err != nil {
+		return false
+	}
+	defer domain.Free() //nolint:errcheck // it cannot fail for a valid domain
+	text, err := domain.GetXMLDesc(0)
+	if err != nil {
+		return false
+	}
+	n, _, ok := readNotes(text)
+	return ok && endsInPanic(consoleTail(n.Console, n.From))
+}

@@ -1,0 +1,15 @@
+// Package libvirt runs machines as QEMU guests through libvirt: by default its QEMU driver embedded in this process
+// (qemu:///embed), which needs no daemon and no privileges, or a libvirt daemon by URI.
+//
+// Read driver.go first, then define.go (what a machine is made of, and why each part of it is there), cmdline.go (what
+// the guest's kernel is told), machine.go (what can be done with a running machine) and console.go. embed.go and
+// loop.go keep libvirt's own process-wide state: one event loop, one root folder. The accelerator is proved by
+// hypervisor/accel; the contract is hypervisor, and hypervisor/drivertest its conformance suite.
+//
+// Build with the tag libvirt_dlopen: libvirt is then loaded when a driver is opened, and a host without it gets a
+// clear error instead of a binary that does not start.
+//
+// The daemon URIs (qemu:///system, qemu+tls://HOST/system) use the same code, with these differences: the folders in a
+// Spec are the daemon's host's and must be accessible to its QEMU user; consoles can be followed only where the daemon
+// runs on this host; the accelerator is not proved on a remote host, but chosen by Config.Prover.
+package libvirt

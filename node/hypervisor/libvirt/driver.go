@@ -1,0 +1,279 @@
+package libvirt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"libvirt.org/go/libvirt"
+
+	"github.com/cloudtwin/cloudtwin/node/hypervisor"
+)
+
+var _ hypervisor.Driver = (*Driver)(nil)
+
+// Driver runs machines through one libvirt connection.
+type Driver struct {
+	cfg      Config
+	conn     *libvirt.Connect
+	callback int // libvirt's number of our lifecycle callback
+	hub      *hub
+	files    *fileWatch
+	warm     *warmUp
+	ids      keyedLocks // one Start or Kill of an id at a time
+
+	mu     sync.Mutex
+	closed bool
+	ops    sync.WaitGroup // calls into libvirt that have not returned yet
+	raw    chan rawEvent
+	quit   chan struct{}
+}
+
+// Open connects to libvirt and begins to warm it up in the background (see Warm). Machines of an earlier process are
+// there at once. Errors wrap hypervisor.ErrUnavailable when the host is at fault, and say what to do.
+func Open(ctx context.Context, cfg Config) (*Driver, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	if err := checkHost(cfg); err != nil {
+		return nil, err
+	}
+	logFile := ""
+	if cfg.embedded() {
+		if err := checkAccount(); err != nil {
+			return nil, err
+		}
+		if err := prepareRoot(cfg.Root); err != nil {
+			return nil, err
+		}
+		if err := seedCapabilities(cfg.CacheDir, cfg.Root); err != nil {
+			cfg.Logger.WarnContext(ctx, "capabilities cache not used", "error", err)
+		}
+		logFile = filepath.Join(cfg.Root, "log", "libvirt.log")
+	}
+	if err := loop.acquire(logFile); err != nil {
+		return nil, unavailable("start libvirt", err)
+	}
+	d := &Driver{
+		cfg: cfg, hub: newHub(), files: newFileWatch(cfg.Logger),
+		raw: make(chan rawEvent, rawEvents), quit: make(chan struct{}),
+	}
+	if err := d.connect(); err != nil {
+		d.files.close()
+		loop.release()
+		return nil, err
+	}
+	d.ops.Add(1)
+	go d.dispatch()
+	d.warm = d.startWarmUp()
+	return d, nil
+}
+
+func (d *Driver) connect() error {
+	err := onOneCPU(func() (err error) {
+		d.conn, err = libvirt.NewConnect(d.cfg.uri())
+		return err
+	})
+	if err != nil {
+		return unavailable("connect to "+d.cfg.uri(), err)
+	}
+	d.callback, err = d.conn.DomainEventLifecycleRegister(nil, d.onLifecycle)
+	if err != nil {
+		_, closeErr := d.conn.Close()
+		return errors.Join(unavailable("subscribe to libvirt's events", err), closeErr)
+	}
+	return nil
+}
+
+// Close lets go of libvirt once all calls have returned; machines go on. A libvirt embedded in this process keeps
+// its root until the process ends: only a driver of this process can open it again before that.
+func (d *Driver) Close() error {
+	d.mu.Lock()
+	if d.closed {
+		d.mu.Unlock()
+		return nil
+	}
+	d.closed = true
+	d.mu.Unlock()
+	d.warm.cancel()
+	close(d.quit)
+	d.ops.Wait()
+	d.hub.close()
+	d.files.close()
+	err := d.conn.DomainEventDeregister(d.callback)
+	if _, closeErr := d.conn.Close(); closeErr != nil {
+		err = errors.Join(err, closeErr)
+	}
+	loop.release()
+	if err != nil {
+		return fmt.Errorf("close libvirt: %w", plain(err))
+	}
+	return nil
+}
+
+// begin counts a call into libvirt, so that Close waits for it.
+func (d *Driver) begin() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return errClosed
+	}
+	d.ops.Add(1)
+	return nil
+}
+
+// call runs f, which may block in libvirt, and returns early with ctx's error when ctx ends; f goes on by itself then.
+func (d *Driver) call(ctx context.Context, f func() error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := d.begin(); err != nil {
+		return err
+	}
+	done := make(chan error, 1)
+	go func() {
+		defer d.ops.Done()
+		done <- f()
+	}()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// onDomain runs f on the machine's domain: ErrNotFound when there is none. op names the operation in errors.
+func (d *Driver) onDomain(ctx context.Context, op, id string, f func(*libvirt.Domain) error) error {
+	err := d.call(ctx, func() error {
+		domain, err := d.conn.LookupDomainByName(d.cfg.NamePrefix + id)
+		if err != nil {
+			return err
+		}
+		defer domain.Free() //nolint:errcheck // it cannot fail for a valid domain
+		return f(domain)
+	})
+	switch {
+	case err == nil:
+		return nil
+	case is(err, libvirt.ERR_NO_DOMAIN):
+		err = hypervisor.ErrNotFound
+	case is(err, libvirt.ERR_OPERATION_INVALID) && strings.Contains(err.Error(), "not running"):
+		err = hypervisor.ErrNotRunning
+	}
+	return fmt.Errorf("%s of machine %s: %w", op, id, plain(err))
+}
+
+// Find returns a machine by id.
+func (d *Driver) Find(ctx context.Context, id string) (hypervisor.Machine, error) {
+	if !hypervisor.ValidID(id) {
+		return nil, fmt.Errorf("find machine %q: %w", id, hypervisor.ErrNotFound)
+	}
+	var m hypervisor.Machine
+	err := d.onDomain(ctx, "find", id, func(domain *libvirt.Domain) (err error) {
+		m, err = d.machineOf(domain)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+// List returns all machines, in no order; those of other users of the same daemon are left out.
+func (d *Driver) List(ctx context.Context) ([]hypervisor.Machine, error) {
+	var machines []hypervisor.Machine
+	err := d.call(ctx, func() error {
+		domains, err := d.conn.ListAllDomains(0)
+		if err != nil {
+			return plain(err)
+		}
+		for i := range domains {
+			defer domains[i].Free() //nolint:errcheck // it cannot fail for a valid domain
+		}
+		for i := range domains {
+			m, err := d.machineOf(&domains[i])
+			if errors.Is(err, hypervisor.ErrNotFound) || is(err, libvirt.ERR_NO_DOMAIN) {
+				continue // somebody else's, or killed this moment
+			}
+			if err != nil {
+				return plain(err)
+			}
+			machines = append(machines, m)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list machines: %w", err)
+	}
+	return machines, nil
+}
+
+// machineOf reads a domain's notes; ErrNotFound when it is none of this driver's.
+func (d *Driver) machineOf(domain *libvirt.Domain) (hypervisor.Machine, error) {
+	text, err := domain.GetXMLDesc(0)
+	if err != nil {
+		return nil, err
+	}
+	n, _, ok := readNotes(text)
+	name, err := domain.GetName()
+	if err != nil {
+		return nil, err
+	}
+	if !ok || name != d.cfg.NamePrefix+n.ID {
+		return nil, hypervisor.ErrNotFound
+	}
+	return d.machine(n), nil
+}
+
+// Events returns the changes of all machines from now on.
+func (d *Driver) Events(ctx context.Context) (<-chan hypervisor.Event, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return nil, errClosed
+	}
+	return d.hub.subscribe(ctx), nil
+}
+
+// keyedLocks are locks by name, made and dropped as needed.
+type keyedLocks struct {
+	mu    sync.Mutex
+	locks map[string]*keyedLock
+}
+
+type keyedLock struct {
+	sync.Mutex
+	users int
+}
+
+// lock returns the function that unlocks.
+func (k *keyedLocks) lock(name string) (unlock func()) {
+	k.mu.Lock()
+	if k.locks == nil {
+		k.locks = map[string]*keyedLock{}
+	}
+	l := k.locks[name]
+	if l == nil {
+		l = &keyedLock{}
+		k.locks[name] = l
+	}
+	l.users++
+	k.mu.Unlock()
+	l.Lock()
+	return func() {
+		l.Unlock()
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		if l.users--; l.users == 0 {
+			delete(k.locks, name)
+		}
+	}
+}

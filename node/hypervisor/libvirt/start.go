@@ -1,0 +1,164 @@
+package libvirt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"libvirt.org/go/libvirt"
+
+	"github.com/cloudtwin/cloudtwin/node/hypervisor"
+)
+
+// Start defines and starts a machine. When ctx ends before it runs, nothing of it is left.
+func (d *Driver) Start(ctx context.Context, spec hypervisor.Spec) (hypervisor.Machine, error) {
+	if err := spec.Validate(); err != nil {
+		return nil, fmt.Errorf("start machine %q: %w", spec.ID, err)
+	}
+	spec.ConsoleLog = filepath.Clean(spec.ConsoleLog)
+	if err := d.Warm(ctx); err != nil {
+		return nil, fmt.Errorf("start machine %s: %w", spec.ID, err)
+	}
+	var m hypervisor.Machine
+	err := d.call(ctx, func() (err error) {
+		unlock := d.ids.lock(spec.ID)
+		defer unlock()
+		m, err = d.start(ctx, spec)
+		if err == nil && ctx.Err() != nil {
+			// Nobody waits for the machine any more.
+			err = errors.Join(ctx.Err(), d.kill(spec.ID))
+		}
+		return err
+	})
+	if err != nil {
+		return nil, d.startError(spec, err)
+	}
+	return m, nil
+}
+
+func (d *Driver) startError(spec hypervisor.Spec, err error) error {
+	err = plain(err)
+	switch {
+	case errors.Is(err, hypervisor.ErrExists), errors.Is(err, hypervisor.ErrUnavailable),
+		errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("start machine %s: %w", spec.ID, err)
+	case hostAtFault(err):
+		return fmt.Errorf("start machine %s: %w: %w", spec.ID, hypervisor.ErrUnavailable, err)
+	default:
+		return &hypervisor.Error{Op: "start", MachineID: spec.ID, Err: err}
+	}
+}
+
+func (d *Driver) start(ctx context.Context, spec hypervisor.Spec) (hypervisor.Machine, error) {
+	name := d.cfg.NamePrefix + spec.ID
+	switch domain, err := d.conn.LookupDomainByName(name); {
+	case err == nil:
+		return nil, errors.Join(hypervisor.ErrExists, domain.Free())
+	case !is(err, libvirt.ERR_NO_DOMAIN):
+		return nil, err
+	}
+	var from int64
+	if !d.cfg.remote() {
+		if err := checkFiles(spec); err != nil {
+			return nil, err
+		}
+		var err error
+		if from, err = prepareConsole(spec.ConsoleLog); err != nil {
+			return nil, err
+		}
+	}
+	text, err := define(d.warm.ground, name, spec, from)
+	if err != nil {
+		return nil, err
+	}
+	domain, err := d.conn.DomainDefineXML(text)
+	if err != nil {
+		return nil, fmt.Errorf("define the domain: %w", err)
+	}
+	defer domain.Free() //nolint:errcheck // it cannot fail for a valid domain
+	if err := ctx.Err(); err != nil {
+		return nil, errors.Join(err, d.remove(domain))
+	}
+	if err := domain.Create(); err != nil {
+		return nil, errors.Join(plain(err), d.remove(domain), removeFile(spec.NIC.Socket))
+	}
+	return d.machine(notes{
+		ID: spec.ID, Console: spec.ConsoleLog, From: from, Socket: spec.NIC.Socket, Display: spec.Display,
+	}), nil
+}
+
+// remove takes a domain that does not run out of libvirt.
+func (d *Driver) remove(domain *libvirt.Domain) error {
+	err := domain.UndefineFlags(libvirt.DOMAIN_UNDEFINE_MANAGED_SAVE | libvirt.DOMAIN_UNDEFINE_SNAPSHOTS_METADATA)
+	if err != nil && !is(err, libvirt.ERR_NO_DOMAIN) {
+		return fmt.Errorf("remove the domain: %w", plain(err))
+	}
+	return nil
+}
+
+// checkFiles finds what is wrong with the machine's files before QEMU does, which would tell less clearly.
+func checkFiles(spec hypervisor.Spec) error {
+	var errs []error
+	for _, f := range []struct{ what, path string }{
+		{"kernel", spec.Kernel}, {"initrd", spec.Initrd}, {"medium", spec.Medium},
+	} {
+		if f.path != "" {
+			errs = append(errs, checkFile(f.what, f.path))
+		}
+	}
+	if spec.NIC.Socket != "" {
+		info, err := os.Stat(filepath.Dir(spec.NIC.Socket))
+		switch {
+		case err != nil:
+			errs = append(errs, fmt.Errorf("folder of the network socket: %w", err))
+		case !info.IsDir() || info.Mode().Perm()&0o077 != 0:
+			errs = append(errs, fmt.Errorf("folder of the network socket %s: want mode 0700, not %v: "+
+				"who can connect is on the machine's network", filepath.Dir(spec.NIC.Socket), info.Mode().Perm()))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func checkFile(what, path string) error {
+	file, err := os.Open(path) //nolint:gosec // the caller's own file; only looked at
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	defer file.Close() //nolint:errcheck // read only
+	info, err := file.Stat()
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	if !info.Mode().IsRegular() {
+		return fmt.Errorf("%s: %s is no regular file", what, path)
+	}
+	return nil
+}
+
+// prepareConsole makes the console log and returns its length: QEMU appends, and would make the file readable for
+// others.
+func prepareConsole(path string) (int64, error) {
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600) //nolint:gosec // the caller's path
+	if err != nil {
+		return 0, fmt.Errorf("console log: %w", err)
+	}
+	info, err := file.Stat()
+	if err = errors.Join(err, file.Close()); err != nil {
+		return 0, fmt.Errorf("console log: %w", err)
+	}
+	return info.Size(), nil
+}
+
+// removeFile removes a file that may be gone already.
+func removeFile(path string) error {
+	if path == "" {
+		return nil
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}

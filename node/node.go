@@ -1,0 +1,222 @@
+// Package node puts a hypervisor host together: its identity (enrolled with the cloud by a one-time token), the
+// guests' network, their metadata service, and the controller that runs them on a hypervisor.Driver. What each of
+// these does is in the packages below this one; begin with node/controller.
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/cloudtwin/cloudtwin/cloud/nodelink"
+	"github.com/cloudtwin/cloudtwin/node/controller"
+	"github.com/cloudtwin/cloudtwin/node/hypervisor"
+	"github.com/cloudtwin/cloudtwin/node/imds"
+	"github.com/cloudtwin/cloudtwin/node/vnet"
+)
+
+// Config of a Node. Dir, CloudAddress, Images and Driver are required; Token too, until the node is enrolled.
+type Config struct {
+	// ID names the node in the cloud; default the name in its NODECERT, or the host's name before it has one.
+	ID string
+	// Dir is the node's state, mode 0700: NODEPK, NODECERT, machines. One process at a time.
+	Dir string
+	// CloudAddress is nodelink's host:port.
+	CloudAddress string
+	// Token enrols the node when Dir holds no NODECERT.
+	Token string
+	// Images holds a folder per guest image.
+	Images string
+	// Driver runs the guests. It stays the caller's, to be closed after Close.
+	Driver hypervisor.Driver
+	// RunDir is a memory-backed folder for media; default one of this node's own under XDG_RUNTIME_DIR or /dev/shm.
+	RunDir string
+	// MemoryMB is what the node offers to guests; default nine tenths of the host's memory.
+	MemoryMB int
+	// Cores is what it offers, and how many guests may boot at once; default the host's.
+	Cores int
+	// MediumLife is the longest time that a credential medium exists; default 120 s.
+	MediumLife time.Duration
+	// Heartbeat is the pause between reports when nothing happens; default 5 s.
+	Heartbeat time.Duration
+	Logger    *slog.Logger // default: silence
+}
+
+// Validate reports everything that is wrong with c at once.
+func (c Config) Validate() error {
+	var errs []error
+	for _, p := range []struct{ name, value string }{
+		{"Dir", c.Dir}, {"CloudAddress", c.CloudAddress}, {"Images", c.Images},
+	} {
+		if p.value == "" {
+			errs = append(errs, fmt.Errorf("node: %s is required", p.name))
+		}
+	}
+	if c.Driver == nil {
+		errs = append(errs, errors.New("node: Driver is required"))
+	}
+	if c.ID != "" {
+		if err := nodelink.CheckNodeID(c.ID); err != nil {
+			errs = append(errs, fmt.Errorf("node: %w", err))
+		}
+	}
+	if c.MemoryMB < 0 || c.Cores < 0 || c.MediumLife < 0 || c.Heartbeat < 0 {
+		errs = append(errs, errors.New("node: MemoryMB, Cores, MediumLife and Heartbeat must not be negative"))
+	}
+	return errors.Join(errs...)
+}
+
+// metadataAddress is where guests find their metadata (EC2 user guide, instance metadata).
+func metadataAddress() netip.AddrPort { return netip.MustParseAddrPort("169.254.169.254:80") }
+
+// Node is a running node.
+type Node struct {
+	id         string
+	network    *vnet.Network
+	controller *controller.Controller
+	conn       *grpc.ClientConn
+	run        *runDir
+	unlock     func()
+	cancel     context.CancelFunc
+	done       chan struct{}
+	err        error // of the controller; valid once done is closed
+	once       sync.Once
+}
+
+// Start brings a node up. It waits for the cloud only when the node has to enrol first; after that the cloud may be
+// away. ctx bounds the start; Close ends the node. Guests that an earlier process left go on under this one.
+func Start(ctx context.Context, cfg Config) (*Node, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Cores == 0 {
+		cfg.Cores = runtime.NumCPU()
+	}
+	unlock, err := lock(cfg.Dir)
+	if err != nil {
+		return nil, err
+	}
+	n, err := start(ctx, cfg)
+	if err != nil {
+		unlock()
+		return nil, err
+	}
+	n.unlock = unlock
+	return n, nil
+}
+
+func start(ctx context.Context, cfg Config) (_ *Node, err error) {
+	identity, err := loadOrEnrol(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	n := &Node{id: identity.id, done: make(chan struct{})}
+	defer func() {
+		if err != nil {
+			n.release()
+		}
+	}()
+	if n.run, err = openRunDir(cfg); err != nil {
+		return nil, err
+	}
+	if n.network, err = vnet.New(vnet.Config{Logger: cfg.Logger}); err != nil {
+		return nil, fmt.Errorf("make the guests' network: %w", err)
+	}
+	if n.conn, err = nodelink.Dial(cfg.CloudAddress, identity.tls()); err != nil {
+		return nil, err
+	}
+	n.controller, err = controller.New(controller.Config{
+		NodeID: identity.id, Key: identity.key, Driver: cfg.Driver, Network: n.network,
+		Cloud: nodelink.NewNodeLinkClient(n.conn), Images: cfg.Images, Dir: cfg.Dir, SocketDir: n.run.sockets,
+		MediaDir: n.run.media, Status: statusOf(cfg), ColdBoots: cfg.Cores, MediumLife: cfg.MediumLife,
+		Heartbeat: cfg.Heartbeat, Logger: cfg.Logger,
+	})
+	if err != nil {
+		return nil, err
+	}
+	metadata, err := imds.New(imds.Config{Source: n.controller, InstanceFrom: vnet.InstanceFrom, Logger: cfg.Logger})
+	if err != nil {
+		return nil, fmt.Errorf("make the metadata service: %w", err)
+	}
+	n.network.HandleHTTP(metadataAddress(), metadata)
+	// The node outlives the call that starts it; Close ends it.
+	runCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	n.cancel = cancel
+	go func() {
+		defer close(n.done)
+		n.err = n.controller.Run(runCtx)
+	}()
+	return n, nil
+}
+
+// ID returns the node's name in the cloud.
+func (n *Node) ID() string { return n.id }
+
+// Network returns the guests' network, for captures and counters.
+func (n *Node) Network() *vnet.Network { return n.network }
+
+// Done is closed when the node has stopped, by Close or by a fault; then Err says why.
+func (n *Node) Done() <-chan struct{} { return n.done }
+
+// Err returns why the node stopped by itself; nil while it runs and after Close.
+func (n *Node) Err() error {
+	select {
+	case <-n.done:
+		return n.err
+	default:
+		return nil
+	}
+}
+
+// Close ends the node's process side. Its guests go on, and the next Start on the same folder finds them. Their
+// media do not: they are wiped. Closing twice is harmless.
+func (n *Node) Close() error {
+	n.once.Do(func() {
+		n.cancel()
+		<-n.done
+		n.release()
+		n.unlock()
+	})
+	return n.err
+}
+
+func (n *Node) release() {
+	if n.network != nil {
+		_ = n.network.Close()
+	}
+	if n.conn != nil {
+		_ = n.conn.Close()
+	}
+	if n.run != nil {
+		n.run.close()
+	}
+}
+
+// statusOf returns what tells the node's capacity.
+func statusOf(cfg Config) func() *nodelink.NodeStatus {
+	info := cfg.Driver.Info()
+	return func() *nodelink.NodeStatus {
+		total, free := hostMemoryMB()
+		if cfg.MemoryMB > 0 {
+			total = uint64(cfg.MemoryMB) //nolint:gosec // not negative, by Validate
+		} else {
+			total = total / 10 * 9
+		}
+		return &nodelink.NodeStatus{
+			MemoryMbTotal: total, MemoryMbFree: free, Cores: uint32(cfg.Cores), //nolint:gosec // not negative, by Validate
+			Hypervisor: info.Driver + " " + info.Version, Accelerator: info.Accelerator,
+			Images: controller.Images(filepath.Clean(cfg.Images)),
+		}
+	}
+}
