@@ -29,14 +29,14 @@ func (l *lru[V]) get(key string) (v V, ok bool) {
 		return v, false
 	}
 	l.order.MoveToFront(e)
-	return e.Value.(*entry[V]).value, true //nolint:errcheck // the list holds nothing else
+	return e.Value.(*entry[V]).value, true
 }
 
 func (l *lru[V]) put(key string, v V) {
 	l.remove(key)
 	l.entries[key] = l.order.PushFront(&entry[V]{key, v})
 	if l.order.Len() > l.limit {
-		l.remove(l.order.Back().Value.(*entry[V]).key) //nolint:errcheck // the list holds nothing else
+		l.remove(l.order.Back().Value.(*entry[V]).key)
 	}
 }
 

@@ -120,18 +120,18 @@ func (w *world) identify(t testing.TB, accessKeyID, token string) authn.Caller {
 func (w *world) user(t testing.TB, name, policy string) authn.Caller {
 	t.Helper()
 	ctx := w.root(t, demoAccount)
-	must(t, w.CreateUser, ctx, &iammodel.CreateUserInput{UserName: &name})
+	must(ctx, t, w.CreateUser, &iammodel.CreateUserInput{UserName: &name})
 	if policy != "" {
-		must(t, w.PutUserPolicy, ctx, &iammodel.PutUserPolicyInput{
+		must(ctx, t, w.PutUserPolicy, &iammodel.PutUserPolicyInput{
 			UserName: &name, PolicyName: model.Ptr("p"), PolicyDocument: &policy,
 		})
 	}
-	out := must(t, w.CreateAccessKey, ctx, &iammodel.CreateAccessKeyInput{UserName: &name})
+	out := must(ctx, t, w.CreateAccessKey, &iammodel.CreateAccessKeyInput{UserName: &name})
 	return w.identify(t, *out.AccessKey.AccessKeyId, "")
 }
 
 // must calls an operation and ends the test when it fails.
-func must[I, O any](t testing.TB, op func(context.Context, *I) (*O, error), ctx context.Context, in *I) *O {
+func must[I, O any](ctx context.Context, t testing.TB, op func(context.Context, *I) (*O, error), in *I) *O {
 	t.Helper()
 	out, err := op(ctx, in)
 	if err != nil {
@@ -170,5 +170,6 @@ const (
 )
 
 func allow(action, resource string) string {
-	return `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"` + action + `","Resource":"` + resource + `"}]}`
+	return `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"` + action + `","Resource":"` +
+		resource + `"}]}`
 }

@@ -84,11 +84,11 @@ func loadRootKey(path string, sealed bool) (*sealer, error) {
 }
 
 func readRootKey(path string) ([]byte, error) {
-	f, err := os.Open(path) //nolint:gosec // the operator's path
+	f, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("open root key file: %w", err)
 	}
-	defer f.Close() //nolint:errcheck // only read
+	defer f.Close()
 	info, err := f.Stat()
 	if err != nil {
 		return nil, fmt.Errorf("look at root key file: %w", err)
@@ -121,7 +121,7 @@ func makeRootKey(path string) error {
 	if err != nil {
 		return fmt.Errorf("make root key file: %w", err)
 	}
-	defer os.Remove(f.Name()) //nolint:errcheck // it is linked or of no use
+	defer os.Remove(f.Name())
 	key := make([]byte, rootKeySize)
 	defer clear(key)
 	_, _ = rand.Read(key)

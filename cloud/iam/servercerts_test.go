@@ -62,11 +62,11 @@ func TestUploadServerCertificateAccepts(t *testing.T) {
 			if tt.chain != "" {
 				in.CertificateChain = &tt.chain
 			}
-			m := must(t, w.UploadServerCertificate, ctx, in).ServerCertificateMetadata
+			m := must(ctx, t, w.UploadServerCertificate, in).ServerCertificateMetadata
 			if want := "arn:aws:iam::" + demoAccount + ":server-certificate/a/b/" + name; *m.Arn != want {
 				t.Errorf("ARN %s, want %s", *m.Arn, want)
 			}
-			got := must(t, w.GetServerCertificate, ctx,
+			got := must(ctx, t, w.GetServerCertificate,
 				&iammodel.GetServerCertificateInput{ServerCertificateName: &name}).ServerCertificate
 			if diff := cmp.Diff(m, got.ServerCertificateMetadata); diff != "" {
 				t.Errorf("metadata (-want +got):\n%s", diff)
@@ -162,7 +162,7 @@ func TestUploadServerCertificateRefuses(t *testing.T) {
 			}
 		})
 	}
-	list := must(t, w.ListServerCertificates, ctx, &iammodel.ListServerCertificatesInput{})
+	list := must(ctx, t, w.ListServerCertificates, &iammodel.ListServerCertificatesInput{})
 	if n := len(list.ServerCertificateMetadataList); n != 1 {
 		t.Errorf("%d certificates after refused uploads, want 1", n)
 	}
@@ -282,14 +282,14 @@ func TestListServerCertificatesPages(t *testing.T) {
 	ctx := w.root(t, demoAccount)
 	p := newPair(t, pairSpec{now: w.clock.Now()})
 	for _, name := range []string{"c", "A", "b"} {
-		must(t, w.UploadServerCertificate, ctx, &iammodel.UploadServerCertificateInput{
+		must(ctx, t, w.UploadServerCertificate, &iammodel.UploadServerCertificateInput{
 			ServerCertificateName: &name, CertificateBody: &p.cert, PrivateKey: &p.key, Path: model.Ptr("/" + name + "/"),
 		})
 	}
 	var names []string
 	in := &iammodel.ListServerCertificatesInput{MaxItems: model.Ptr(int64(2))}
 	for pages := 1; ; pages++ {
-		out := must(t, w.ListServerCertificates, ctx, in)
+		out := must(ctx, t, w.ListServerCertificates, in)
 		for _, m := range out.ServerCertificateMetadataList {
 			names = append(names, *m.ServerCertificateName)
 		}
@@ -304,7 +304,7 @@ func TestListServerCertificatesPages(t *testing.T) {
 	if diff := cmp.Diff([]string{"A", "b", "c"}, names); diff != "" {
 		t.Errorf("names (-want +got):\n%s", diff)
 	}
-	out := must(t, w.ListServerCertificates, ctx, &iammodel.ListServerCertificatesInput{PathPrefix: model.Ptr("/b")})
+	out := must(ctx, t, w.ListServerCertificates, &iammodel.ListServerCertificatesInput{PathPrefix: model.Ptr("/b")})
 	if len(out.ServerCertificateMetadataList) != 1 {
 		t.Errorf("%d certificates under /b", len(out.ServerCertificateMetadataList))
 	}
@@ -325,11 +325,11 @@ func TestWatchServerCertificates(t *testing.T) {
 	var want []string
 	want = append(want, w.upload(t, "second", p))
 	root := w.root(t, demoAccount)
-	must(t, w.UpdateServerCertificate, root, &iammodel.UpdateServerCertificateInput{
+	must(root, t, w.UpdateServerCertificate, &iammodel.UpdateServerCertificateInput{
 		ServerCertificateName: model.Ptr("second"), NewPath: model.Ptr("/p/"),
 	})
 	want = append(want, want[0], "arn:aws:iam::"+demoAccount+":server-certificate/p/second")
-	must(t, w.DeleteServerCertificate, root, &iammodel.DeleteServerCertificateInput{
+	must(root, t, w.DeleteServerCertificate, &iammodel.DeleteServerCertificateInput{
 		ServerCertificateName: model.Ptr("first"),
 	})
 	want = append(want, first)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -43,7 +42,8 @@ type Service struct {
 }
 
 // New opens the service's keys, or makes them at the first start, and follows the store until Close is called; ctx is
-// for the start alone. ErrRootKeyMissing, ErrRootKeyDamaged and ErrRootKeyMode say what is wrong with the root key file.
+// for the start alone. ErrRootKeyMissing, ErrRootKeyDamaged and ErrRootKeyMode say what is wrong with the root key
+// file.
 func New(ctx context.Context, cfg Config) (*Service, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
@@ -169,11 +169,4 @@ func belowLimit(ctx context.Context, keys func(context.Context, string) ([]strin
 
 func errLimit(kind string, limit int) error {
 	return iammodel.ErrLimitExceeded("Cannot exceed quota for %s: %d", kind, limit)
-}
-
-// Raw returns the operations outside the AWS model, which authorise themselves.
-func (s *Service) Raw() map[string]func(context.Context, url.Values) (contentType string, body []byte, err error) {
-	return map[string]func(context.Context, url.Values) (string, []byte, error){
-		keydelivery.Action: s.DownloadServerCertificate,
-	}
 }

@@ -17,7 +17,7 @@ type table[T, V any] struct {
 func newTable[T, V any](s *store.Store, name string, limit int, compile func(*T) (V, error)) *table[T, V] {
 	t := &table[T, V]{Table: store.NewTable[T](s, name)}
 	t.cache = newCache(limit, func(ctx context.Context, key string) (v V, err error) {
-		rec, err := t.Table.Get(ctx, key)
+		rec, err := t.Get(ctx, key)
 		if err != nil {
 			return v, err
 		}

@@ -38,7 +38,7 @@ func dump(t testing.TB, w *world) string {
 func TestUsers(t *testing.T) {
 	w := newWorld(t)
 	ctx := w.root(t, demoAccount)
-	created := must(t, w.CreateUser, ctx, &iammodel.CreateUserInput{
+	created := must(ctx, t, w.CreateUser, &iammodel.CreateUserInput{
 		UserName: model.Ptr("alice"), Path: model.Ptr("/team/"),
 		Tags: []iammodel.Tag{{Key: model.Ptr("k"), Value: model.Ptr("v")}},
 	}).User
@@ -48,7 +48,7 @@ func TestUsers(t *testing.T) {
 	if len(*created.UserId) != 21 || !strings.HasPrefix(*created.UserId, "AIDA") {
 		t.Errorf("UserId %s", *created.UserId)
 	}
-	got := must(t, w.GetUser, ctx, &iammodel.GetUserInput{UserName: model.Ptr("alice")}).User
+	got := must(ctx, t, w.GetUser, &iammodel.GetUserInput{UserName: model.Ptr("alice")}).User
 	if diff := cmp.Diff(created, got); diff != "" {
 		t.Errorf("GetUser (-want +got):\n%s", diff)
 	}
@@ -76,7 +76,7 @@ func TestUsers(t *testing.T) {
 	wantCode(t, err, "NoSuchEntity")
 	_, err = w.CreateUser(t.Context(), &iammodel.CreateUserInput{UserName: model.Ptr("x")})
 	wantCode(t, err, "AccessDenied")
-	list := must(t, w.ListUsers, ctx, &iammodel.ListUsersInput{PathPrefix: model.Ptr("/team/")})
+	list := must(ctx, t, w.ListUsers, &iammodel.ListUsersInput{PathPrefix: model.Ptr("/team/")})
 	if len(list.Users) != 1 {
 		t.Errorf("%d users listed", len(list.Users))
 	}
@@ -85,19 +85,19 @@ func TestUsers(t *testing.T) {
 func TestUserQuota(t *testing.T) {
 	w := newWorld(t, func(c *iam.Config) { c.Quotas.Users = 1 })
 	ctx := w.root(t, demoAccount)
-	must(t, w.CreateUser, ctx, &iammodel.CreateUserInput{UserName: model.Ptr("a")})
+	must(ctx, t, w.CreateUser, &iammodel.CreateUserInput{UserName: model.Ptr("a")})
 	_, err := w.CreateUser(ctx, &iammodel.CreateUserInput{UserName: model.Ptr("b")})
 	wantCode(t, err, "LimitExceeded")
 }
 
 func TestGetUserWithoutName(t *testing.T) {
 	w := newWorld(t)
-	root := must(t, w.GetUser, w.root(t, demoAccount), &iammodel.GetUserInput{}).User
+	root := must(w.root(t, demoAccount), t, w.GetUser, &iammodel.GetUserInput{}).User
 	if *root.Arn != "arn:aws:iam::"+demoAccount+":root" || *root.UserId != demoAccount {
 		t.Errorf("root is %s, %s", *root.Arn, *root.UserId)
 	}
 	alice := w.user(t, "alice", "")
-	self := must(t, w.GetUser, authn.WithCaller(t.Context(), alice), &iammodel.GetUserInput{}).User
+	self := must(authn.WithCaller(t.Context(), alice), t, w.GetUser, &iammodel.GetUserInput{}).User
 	if *self.UserName != "alice" {
 		t.Errorf("self is %s", *self.UserName)
 	}
@@ -148,11 +148,11 @@ func TestDeleteUser(t *testing.T) {
 		return err
 	}
 	wantCode(t, remove(), "DeleteConflict")
-	must(t, w.DeleteAccessKey, ctx, &iammodel.DeleteAccessKeyInput{
+	must(ctx, t, w.DeleteAccessKey, &iammodel.DeleteAccessKeyInput{
 		UserName: model.Ptr("alice"), AccessKeyId: &alice.AccessKeyID,
 	})
 	wantCode(t, remove(), "DeleteConflict")
-	must(t, w.DeleteUserPolicy, ctx, &iammodel.DeleteUserPolicyInput{
+	must(ctx, t, w.DeleteUserPolicy, &iammodel.DeleteUserPolicyInput{
 		UserName: model.Ptr("alice"), PolicyName: model.Ptr("p"),
 	})
 	if err := remove(); err != nil {
@@ -187,19 +187,19 @@ func TestUserPolicies(t *testing.T) {
 	}
 	wantCode(t, put("alice", "big", allow("iam:Get*", "arn:aws:s3:::"+strings.Repeat("x", 2048))), "LimitExceeded")
 	wantCode(t, put("alice", "padded", doc+strings.Repeat(" ", 4096)), "")
-	list := must(t, w.ListUserPolicies, ctx, &iammodel.ListUserPoliciesInput{
+	list := must(ctx, t, w.ListUserPolicies, &iammodel.ListUserPoliciesInput{
 		UserName: model.Ptr("alice"), MaxItems: model.Ptr(int64(2)),
 	})
 	if diff := cmp.Diff([]string{"a", "m"}, list.PolicyNames); diff != "" || !*list.IsTruncated {
 		t.Errorf("first page (-want +got):\n%s", diff)
 	}
-	list = must(t, w.ListUserPolicies, ctx, &iammodel.ListUserPoliciesInput{
+	list = must(ctx, t, w.ListUserPolicies, &iammodel.ListUserPoliciesInput{
 		UserName: model.Ptr("alice"), Marker: list.Marker,
 	})
 	if diff := cmp.Diff([]string{"padded", "z"}, list.PolicyNames); diff != "" || *list.IsTruncated {
 		t.Errorf("second page (-want +got):\n%s", diff)
 	}
-	got := must(t, w.GetUserPolicy, ctx, &iammodel.GetUserPolicyInput{
+	got := must(ctx, t, w.GetUserPolicy, &iammodel.GetUserPolicyInput{
 		UserName: model.Ptr("alice"), PolicyName: model.Ptr("m"),
 	})
 	if strings.ContainsAny(*got.PolicyDocument, `{" `) {
@@ -223,7 +223,7 @@ func TestAccessKeys(t *testing.T) {
 	ctx := w.root(t, demoAccount)
 	alice := w.user(t, "alice", "")
 	self := authn.WithCaller(t.Context(), alice)
-	second := must(t, w.CreateAccessKey, self, &iammodel.CreateAccessKeyInput{}).AccessKey
+	second := must(self, t, w.CreateAccessKey, &iammodel.CreateAccessKeyInput{}).AccessKey
 	if len(*second.AccessKeyId) != 20 || !strings.HasPrefix(*second.AccessKeyId, "AKIA") ||
 		len(*second.SecretAccessKey) != 40 || *second.UserName != "alice" {
 		t.Errorf("key %s of %s, secret of %d characters", *second.AccessKeyId, *second.UserName, len(*second.SecretAccessKey))
@@ -239,7 +239,7 @@ func TestAccessKeys(t *testing.T) {
 	if err != nil || secret != *second.SecretAccessKey || caller.UserName != "alice" {
 		t.Errorf("Identify: %s, %v", caller.UserName, err)
 	}
-	keys := must(t, w.ListAccessKeys, self, &iammodel.ListAccessKeysInput{}).AccessKeyMetadata
+	keys := must(self, t, w.ListAccessKeys, &iammodel.ListAccessKeysInput{}).AccessKeyMetadata
 	if len(keys) != 2 {
 		t.Errorf("%d keys listed", len(keys))
 	}
@@ -262,7 +262,7 @@ func TestAccessKeys(t *testing.T) {
 		UserName: model.Ptr("bob"), AccessKeyId: second.AccessKeyId,
 	})
 	wantCode(t, err, "NoSuchEntity")
-	must(t, w.DeleteAccessKey, self, &iammodel.DeleteAccessKeyInput{AccessKeyId: second.AccessKeyId})
+	must(self, t, w.DeleteAccessKey, &iammodel.DeleteAccessKeyInput{AccessKeyId: second.AccessKeyId})
 	_, _, err = w.Identify(t.Context(), *second.AccessKeyId, "")
 	wantCode(t, err, "InvalidClientTokenId")
 }
@@ -278,12 +278,12 @@ func TestRootKeys(t *testing.T) {
 		t.Errorf("second EnsureRootKey gives %s, %v", again, err)
 	}
 	ctx := w.root(t, demoAccount)
-	must(t, w.UpdateAccessKey, ctx, &iammodel.UpdateAccessKeyInput{AccessKeyId: &id, Status: model.Ptr("Inactive")})
+	must(ctx, t, w.UpdateAccessKey, &iammodel.UpdateAccessKeyInput{AccessKeyId: &id, Status: model.Ptr("Inactive")})
 	next, _, err := w.EnsureRootKey(t.Context(), demoAccount)
 	if err != nil || next == id {
 		t.Errorf("EnsureRootKey with an inactive key gives %s, %v", next, err)
 	}
-	keys := must(t, w.ListAccessKeys, ctx, &iammodel.ListAccessKeysInput{}).AccessKeyMetadata
+	keys := must(ctx, t, w.ListAccessKeys, &iammodel.ListAccessKeysInput{}).AccessKeyMetadata
 	if len(keys) != 2 {
 		t.Errorf("%d root keys", len(keys))
 	}
@@ -311,8 +311,18 @@ func TestAccounts(t *testing.T) {
 	_, err = w.Account(t.Context(), "999999999999")
 	wantCode(t, err, "NoSuchEntity")
 	w.user(t, "alice", "")
-	sum := must(t, w.GetAccountSummary, w.root(t, demoAccount), &iammodel.GetAccountSummaryInput{}).SummaryMap
+	sum := must(w.root(t, demoAccount), t, w.GetAccountSummary, &iammodel.GetAccountSummaryInput{}).SummaryMap
 	if sum["Users"] != 1 || sum["AccountAccessKeysPresent"] != 1 || sum["ServerCertificatesQuota"] != 20 {
 		t.Errorf("summary %v", sum)
 	}
+}
+
+// count returns how many records a table holds.
+func (w *world) count(t testing.TB, table string) int {
+	t.Helper()
+	keys, err := store.NewTable[json.RawMessage](w.store, table).Keys(t.Context(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(keys)
 }

@@ -119,15 +119,15 @@ func (p *parser) document(root *node) (*Document, *Error) {
 	for _, m := range root.members {
 		switch m.name {
 		case "Version":
-			if m.value.kind != kindString || (m.value.text != version2012 && m.value.text != version2008) {
+			d.Version = m.value.text
+			if d.Version != version2012 && d.Version != version2008 {
 				return nil, p.fail(m.value, "Version", "must be %q or %q", version2012, version2008)
 			}
-			d.Version = m.value.text
 		case "Id":
+			d.ID = m.value.text
 			if m.value.kind != kindString {
 				return nil, p.fail(m.value, "Id", "must be a string, not %s", m.value.kind)
 			}
-			d.ID = m.value.text
 		case "Statement":
 			statements = m.value
 		default:
@@ -138,12 +138,16 @@ func (p *parser) document(root *node) (*Document, *Error) {
 	if statements == nil {
 		return nil, p.fail(root, "Statement", "missing required element")
 	}
+	return d, p.statements(d, statements)
+}
+
+func (p *parser) statements(d *Document, statements *node) *Error {
 	items, list := []*node{statements}, false
 	if statements.kind == kindList {
 		items, list = statements.items, true
 	}
 	if len(items) == 0 {
-		return nil, p.fail(statements, "Statement", "must hold at least one statement")
+		return p.fail(statements, "Statement", "must hold at least one statement")
 	}
 	for i, n := range items {
 		element := "Statement"
@@ -152,11 +156,11 @@ func (p *parser) document(root *node) (*Document, *Error) {
 		}
 		s, err := p.statement(n, element)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		d.Statements = append(d.Statements, s)
 	}
-	return d, nil
+	return nil
 }
 
 func (p *parser) statement(n *node, element string) (Statement, *Error) {

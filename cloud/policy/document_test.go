@@ -209,7 +209,8 @@ func TestCacheIsBounded(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	for _, seed := range []string{
 		``, `{}`, `{"Statement":[]}`, `{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"*","Resource":"*"}}`,
-		`{"Version":"2012-10-17","Statement":[{"Effect":"Deny","NotAction":["iam:*"],"NotResource":"arn:aws:s3:::${aws:username, 'x'}/*",
+		`{"Version":"2012-10-17","Statement":[{"Effect":"Deny","NotAction":["iam:*"],
+			"NotResource":"arn:aws:s3:::${aws:username, 'x'}/*",
 			"Condition":{"ForAnyValue:StringLikeIfExists":{"aws:TagKeys":["${*}a?"]},"NumericLessThan":{"a:b":1e3},
 			"ArnLike":{"aws:PrincipalArn":"arn:*:iam::${aws:PrincipalAccount}:*"},"DateEquals":{"a:c":"2020-01-01T00:00Z"}}}]}`,
 		`{"Statement":{"Effect":"Allow","Principal":{"AWS":"arn:aws:iam::123456789012:root"},"Action":"sts:AssumeRole"}}`,

@@ -153,20 +153,28 @@ func (s *Set) settle(r *Request, identity, boundary, session, resource found) De
 	if r.Principal.ARN == "" && byResource {
 		return resource.decision(Allowed, StageResource)
 	}
-	// A resource policy that names the asker itself, not just its account, suffices inside one account.
-	direct := byResource && !r.CrossAccount && resource.grant >= grantRole
-	if direct && resource.grant == grantSession {
+	direct := resource.direct(r)
+	switch {
+	case direct && resource.grant == grantSession:
 		return resource.decision(Allowed, StageResource)
-	}
-	if identity.source == nil && !direct {
+	case identity.source == nil && !direct:
 		return found{}.decision(ImplicitDeny, StageIdentity)
-	}
-	if boundary.source == nil && len(s.Boundary) > 0 {
+	case boundary.source == nil && len(s.Boundary) > 0:
 		return found{}.decision(ImplicitDeny, StageBoundary)
-	}
-	if session.source == nil && len(s.Session) > 0 {
+	case session.source == nil && len(s.Session) > 0:
 		return found{}.decision(ImplicitDeny, StageSession)
 	}
+	return byIdentityOr(identity, resource)
+}
+
+// direct reports whether a resource policy names the asker itself and not just its account, which suffices inside one
+// account.
+func (f found) direct(r *Request) bool {
+	return f.source != nil && !r.CrossAccount && f.grant >= grantRole
+}
+
+// byIdentityOr names the statement behind an allowance: the identity policy's, if there is one.
+func byIdentityOr(identity, resource found) Decision {
 	if identity.source == nil {
 		return resource.decision(Allowed, StageResource)
 	}

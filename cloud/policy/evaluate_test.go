@@ -46,21 +46,57 @@ func TestMatching(t *testing.T) {
 		{"not action", `"NotAction":"iam:*","Resource":"*"`, "iam:GetUser", alice, false},
 		{"not other action", `"NotAction":"s3:*","Resource":"*"`, "iam:GetUser", alice, true},
 		{"resource exact", `"Action":"*","Resource":"` + alice + `"`, "iam:GetUser", alice, true},
-		{"resource case counts", `"Action":"*","Resource":"arn:aws:iam::123456789012:user/Alice"`, "iam:GetUser", alice, false},
-		{"resource is no prefix", `"Action":"*","Resource":"arn:aws:iam::123456789012:user/ali"`, "iam:GetUser", alice, false},
+		{
+			"resource case counts",
+			`"Action":"*","Resource":"arn:aws:iam::123456789012:user/Alice"`,
+			"iam:GetUser",
+			alice,
+			false,
+		},
+		{
+			"resource is no prefix",
+			`"Action":"*","Resource":"arn:aws:iam::123456789012:user/ali"`,
+			"iam:GetUser",
+			alice,
+			false,
+		},
 		{"resource star", `"Action":"*","Resource":"arn:aws:iam::*:user/*"`, "iam:GetUser", alice, true},
 		{"not resource", `"Action":"*","NotResource":"` + alice + `"`, "iam:GetUser", alice, false},
 		{"not other resource", `"Action":"*","NotResource":"arn:aws:s3:::x"`, "iam:GetUser", alice, true},
 		{"variable", `"Action":"*","Resource":"arn:aws:iam::123456789012:user/${aws:username}"`, "iam:GetUser", alice, true},
-		{"variable case", `"Action":"*","Resource":"arn:aws:iam::123456789012:user/${AWS:UserName}"`, "iam:GetUser", alice, true},
-		{"variable unknown", `"Action":"*","Resource":"arn:aws:iam::123456789012:user/${aws:nothing}"`, "iam:GetUser", alice, false},
+		{
+			"variable case",
+			`"Action":"*","Resource":"arn:aws:iam::123456789012:user/${AWS:UserName}"`,
+			"iam:GetUser",
+			alice,
+			true,
+		},
+		{
+			"variable unknown",
+			`"Action":"*","Resource":"arn:aws:iam::123456789012:user/${aws:nothing}"`,
+			"iam:GetUser",
+			alice,
+			false,
+		},
 		{"variable default", `"Action":"*","Resource":"arn:aws:iam::123456789012:user/${aws:nothing, 'alice'}"`,
 			"iam:GetUser", alice, true},
-		{"variable with several values", `"Action":"*","Resource":"arn:aws:s3:::${aws:many}"`, "s3:Get", "arn:aws:s3:::a", false},
+		{
+			"variable with several values",
+			`"Action":"*","Resource":"arn:aws:s3:::${aws:many}"`,
+			"s3:Get",
+			"arn:aws:s3:::a",
+			false,
+		},
 		{"variable's star is plain", `"Action":"*","Resource":"arn:aws:s3:::${aws:star}"`, "s3:Get", "arn:aws:s3:::a", false},
 		{"escaped star", `"Action":"*","Resource":"arn:aws:s3:::a${*}"`, "s3:Get", "arn:aws:s3:::a*", true},
 		{"escaped star is plain", `"Action":"*","Resource":"arn:aws:s3:::a${*}"`, "s3:Get", "arn:aws:s3:::ab", false},
-		{"allow all but the unknown", `"Action":"*","NotResource":"arn:aws:s3:::${aws:nothing}"`, "s3:Get", "arn:aws:s3:::a", false},
+		{
+			"allow all but the unknown",
+			`"Action":"*","NotResource":"arn:aws:s3:::${aws:nothing}"`,
+			"s3:Get",
+			"arn:aws:s3:::a",
+			false,
+		},
 		{"backtracking", `"Action":"*","Resource":"arn:aws:s3:::*ab*abc"`, "s3:Get", "arn:aws:s3:::ababababc", true},
 		{"backtracking misses", `"Action":"*","Resource":"arn:aws:s3:::*ab*abd"`, "s3:Get", "arn:aws:s3:::ababababc", false},
 	}
@@ -83,7 +119,8 @@ func TestOldVersionHasNoVariables(t *testing.T) {
 	if set.Evaluate(&policy.Request{Action: "s3:Get", Resource: "arn:aws:s3:::alice", Context: values}).Allowed() {
 		t.Error("a variable was replaced in a document of 2008")
 	}
-	if !set.Evaluate(&policy.Request{Action: "s3:Get", Resource: "arn:aws:s3:::${aws:username}", Context: values}).Allowed() {
+	if !set.Evaluate(&policy.Request{Action: "s3:Get", Resource: "arn:aws:s3:::${aws:username}", Context: values}).
+		Allowed() {
 		t.Error("the plain text does not match itself")
 	}
 }
@@ -157,7 +194,11 @@ func TestConditions(t *testing.T) {
 		{"ForAllValues negated", `"ForAllValues:StringNotEquals":{"aws:TagKeys":["a"]}`, false},
 		{"many values without set operator", `"StringEquals":{"aws:TagKeys":"b"}`, true},
 		{"many values negated", `"StringNotEquals":{"aws:TagKeys":"b"}`, false},
-		{"two operators are both needed", `"StringEquals":{"aws:username":"alice"},"Bool":{"aws:SecureTransport":false}`, false},
+		{
+			"two operators are both needed",
+			`"StringEquals":{"aws:username":"alice"},"Bool":{"aws:SecureTransport":false}`,
+			false,
+		},
 		{"two keys are both needed", `"StringEquals":{"aws:username":"alice","aws:x":"y"}`, false},
 	}
 	for _, tt := range tests {
@@ -202,13 +243,30 @@ func TestLayers(t *testing.T) {
 		{"boundary lacks", policy.Set{Identity: src(policy.Identity, allow), Boundary: src(policy.Identity,
 			`{"Effect":"Allow","Action":"s3:*","Resource":"*"}`)}, user, false,
 			policy.Decision{Stage: policy.StageBoundary, Statement: -1}},
-		{"boundary grants nothing", policy.Set{Boundary: src(policy.Identity, allow)}, user, false, policy.Decision{Statement: -1}},
-		{"boundary denies", policy.Set{Identity: src(policy.Identity, allow), Boundary: src(policy.Identity, deny)}, user, false,
-			policy.Decision{Verdict: policy.ExplicitDeny, Stage: policy.StageBoundary, Policy: "doc", Sid: "D"}},
+		{
+			"boundary grants nothing",
+			policy.Set{Boundary: src(policy.Identity, allow)},
+			user,
+			false,
+			policy.Decision{Statement: -1},
+		},
+		{
+			"boundary denies",
+			policy.Set{Identity: src(policy.Identity, allow), Boundary: src(policy.Identity, deny)},
+			user,
+			false,
+			policy.Decision{Verdict: policy.ExplicitDeny, Stage: policy.StageBoundary, Policy: "doc", Sid: "D"},
+		},
 		{"session lacks", policy.Set{Identity: src(policy.Identity, allow), Session: src(policy.Identity,
 			`{"Effect":"Allow","Action":"s3:*","Resource":"*"}`)}, session, false,
 			policy.Decision{Stage: policy.StageSession, Statement: -1}},
-		{"session grants nothing", policy.Set{Session: src(policy.Identity, allow)}, session, false, policy.Decision{Statement: -1}},
+		{
+			"session grants nothing",
+			policy.Set{Session: src(policy.Identity, allow)},
+			session,
+			false,
+			policy.Decision{Statement: -1},
+		},
 		{"session and identity", policy.Set{Identity: src(policy.Identity, allow), Session: src(policy.Identity, allow)},
 			session, false, policy.Decision{Verdict: policy.Allowed, Policy: "doc", Sid: "A"}},
 		{"resource names the user", policy.Set{Resource: resource("Allow", `{"AWS":"`+user.ARN+`"}`)}, user, false,
@@ -225,9 +283,14 @@ func TestLayers(t *testing.T) {
 			policy.Decision{Stage: policy.StageResource, Statement: -1}},
 		{"resource denies", policy.Set{Identity: src(policy.Identity, allow), Resource: resource("Deny", `"*"`)}, user, false,
 			policy.Decision{Verdict: policy.ExplicitDeny, Stage: policy.StageResource, Policy: "doc"}},
-		{"resource names the role, session policy lacks", policy.Set{Resource: resource("Allow", `{"AWS":"`+session.RoleARN+`"}`),
-			Session: src(policy.Identity, `{"Effect":"Allow","Action":"s3:*","Resource":"*"}`)}, session, false,
-			policy.Decision{Stage: policy.StageSession, Statement: -1}},
+		{
+			"resource names the role, session policy lacks",
+			policy.Set{Resource: resource("Allow", `{"AWS":"`+session.RoleARN+`"}`),
+				Session: src(policy.Identity, `{"Effect":"Allow","Action":"s3:*","Resource":"*"}`)},
+			session,
+			false,
+			policy.Decision{Stage: policy.StageSession, Statement: -1},
+		},
 		{"resource names the session", policy.Set{Resource: resource("Allow", `{"AWS":"`+session.ARN+`"}`),
 			Session: src(policy.Identity, `{"Effect":"Allow","Action":"s3:*","Resource":"*"}`)}, session, false,
 			policy.Decision{Verdict: policy.Allowed, Stage: policy.StageResource, Policy: "doc"}},
@@ -235,8 +298,13 @@ func TestLayers(t *testing.T) {
 			policy.Decision{Stage: policy.StageResource, Statement: -1}},
 		{"other account, resource alone", policy.Set{Resource: resource("Allow", `{"AWS":"`+user.ARN+`"}`)}, user, true,
 			policy.Decision{Statement: -1}},
-		{"other account, both", policy.Set{Identity: src(policy.Identity, allow), Resource: resource("Allow", `"*"`)}, user, true,
-			policy.Decision{Verdict: policy.Allowed, Policy: "doc", Sid: "A"}},
+		{
+			"other account, both",
+			policy.Set{Identity: src(policy.Identity, allow), Resource: resource("Allow", `"*"`)},
+			user,
+			true,
+			policy.Decision{Verdict: policy.Allowed, Policy: "doc", Sid: "A"},
+		},
 		{"service", policy.Set{Resource: resource("Allow", `{"Service":"ec2.amazonaws.com"}`), ResourceDecides: true},
 			policy.Principal{Service: "ec2.amazonaws.com"}, false,
 			policy.Decision{Verdict: policy.Allowed, Stage: policy.StageResource, Policy: "doc"}},
@@ -266,17 +334,20 @@ func TestLayers(t *testing.T) {
 }
 
 func TestExplanationNamesWhatIsMissing(t *testing.T) {
-	set := policy.Set{Identity: []policy.Source{{Name: "inline policy p of user u", Document: statements(t, policy.Identity,
-		`{"Sid":"FromHome","Effect":"Allow","Action":"iam:GetUser","Resource":"*",
+	set := policy.Set{
+		Identity: []policy.Source{{Name: "inline policy p of user u", Document: statements(t, policy.Identity,
+			`{"Sid":"FromHome","Effect":"Allow","Action":"iam:GetUser","Resource":"*",
 		  "Condition":{"IpAddress":{"aws:SourceIp":"10.0.0.0/8"}}},
-		 {"Effect":"Allow","Action":"iam:*","Resource":"arn:aws:iam::123456789012:role/r"}`)}}}
+		 {"Effect":"Allow","Action":"iam:*","Resource":"arn:aws:iam::123456789012:role/r"}`)}},
+	}
 	r := policy.Request{Action: "iam:GetUser", Resource: "arn:aws:iam::123456789012:user/u",
 		Context: policy.ContextMap{"aws:sourceip": {"192.0.2.1"}}}
 	e := set.Explain(&r)
 	want := []string{
 		`inline policy p of user u, statement 0 (FromHome): aws:SourceIp IpAddress wants "10.0.0.0/8" and is "192.0.2.1"`,
 		`inline policy p of user u, statement 1: does not cover arn:aws:iam::123456789012:user/u`,
-		`a statement in the identity-based policy with Effect Allow, Action iam:GetUser, Resource arn:aws:iam::123456789012:user/u`,
+		`a statement in the identity-based policy with Effect Allow, Action iam:GetUser, ` +
+			`Resource arn:aws:iam::123456789012:user/u`,
 	}
 	if diff := cmp.Diff(want, e.Needed); diff != "" {
 		t.Errorf("needed (-want +got):\n%s", diff)

@@ -210,11 +210,8 @@ func parseTime(text string) (time.Time, bool) {
 // is not of the operator's type stands in no relation.
 func (op *operator) holds(have string, want *operand, ctx Context) bool {
 	switch op.compare {
-	case compareString, compareStringLike:
-		ok, _ := want.pattern.match(have, ctx, false)
-		return ok
-	case compareStringFold:
-		ok, _ := want.pattern.match(have, ctx, true)
+	case compareString, compareStringLike, compareStringFold:
+		ok, _ := want.pattern.match(have, ctx, op.compare == compareStringFold)
 		return ok
 	case compareARN:
 		return want.arn.match(have, ctx)
@@ -225,7 +222,7 @@ func (op *operator) holds(have string, want *operand, ctx Context) bool {
 		t, ok := parseTime(have)
 		return ok && op.inOrder(t.Compare(want.time))
 	case compareBool:
-		return strings.EqualFold(have, "true") && want.truth || strings.EqualFold(have, "false") && !want.truth
+		return strings.EqualFold(have, strconv.FormatBool(want.truth))
 	case compareBinary:
 		return have == want.text
 	case compareIP:
