@@ -9,6 +9,8 @@ ifeq (,$(findstring libvirt_dlopen,$(GOFLAGS)))
 export GOFLAGS := $(strip $(GOFLAGS) -tags=libvirt_dlopen)
 endif
 export GOTOOLCHAIN ?= local
+# Where the guest images are, for the tests that boot machines.
+export CLOUDTWIN_IMAGES ?= $(CACHE)/images
 
 BIN       := bin/cloudtwin
 ARTIFACTS := artifacts
@@ -43,10 +45,10 @@ build: deps ## build bin/cloudtwin
 	@go build -o $(BIN) ./cloud/cmd/cloudtwin
 
 images: build ## build the guest images; nothing is rebuilt that has not changed
-	@$(BIN) image build
+	@$(BIN) image build --images $(CLOUDTWIN_IMAGES)
 
 demo: images ## the main job: a guest serves TLS with a key that came by floppy
-	@$(BIN) demo
+	@$(BIN) demo --images $(CLOUDTWIN_IMAGES)
 
 test: images tools ## everything that a change must pass: unit and conformance tests with the race detector, then real guests
 	@failed=0; \
@@ -63,7 +65,7 @@ unit: images tools ## unit and conformance tests only, with the race detector
 
 e2e: images ## the end-to-end suites on real guests; LABELS picks specs
 	@mkdir -p $(ARTIFACTS); rm -f $(ARTIFACTS)/e2e.*
-	@CLOUDTWIN_ARTIFACTS=$(abspath $(ARTIFACTS)) go run github.com/onsi/ginkgo/v2/ginkgo \
+	@CLOUDTWIN_BIN=$(abspath $(BIN)) go run github.com/onsi/ginkgo/v2/ginkgo \
 		--label-filter='$(LABELS)' --keep-going --fail-on-pending --randomize-all --timeout 20m \
 		--output-dir $(ARTIFACTS) --junit-report e2e.xml --json-report e2e.json $(E2E_FLAGS) $(E2E_SUITES)
 
@@ -87,7 +89,7 @@ bench: images ## benchmarks: go's own, then cold start, deliveries and API rates
 	@mkdir -p $(ARTIFACTS)
 	@go test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./cloud/... ./node/... ./lbvm-image/... | \
 		grep -vE '^(\?|PASS|ok .*\[no test)' | tee $(ARTIFACTS)/go-bench.txt
-	@$(BIN) bench --output $(ARTIFACTS)/bench.json
+	@$(BIN) bench --images $(CLOUDTWIN_IMAGES) --output $(ARTIFACTS)/bench.json
 
 generate: ## generate the wire types again (AWS models, protobuf)
 	@.ci/deps protobuf-compiler
