@@ -161,7 +161,10 @@ func (c *Cloud) startServices(ctx context.Context) (err error) {
 	if _, err := c.iam.EnsureAccount(ctx, UserAccountID, UserAccount, false); err != nil {
 		return err
 	}
-	ca, err := placement.OpenCA(ctx, placement.CAConfig{Store: c.store, Seal: c.iam.Seal, Open: c.iam.Open, Clock: cfg.Clock})
+	ca, err := placement.OpenCA(
+		ctx,
+		placement.CAConfig{Store: c.store, Seal: c.iam.Seal, Open: c.iam.Open, Clock: cfg.Clock},
+	)
 	if err != nil {
 		return err
 	}

@@ -37,9 +37,11 @@ func start(t testing.TB, dir string) *cloud.Cloud {
 
 func identity(t testing.TB, c *cloud.Cloud, accessKey, secret string) (string, error) {
 	t.Helper()
-	client := sts.NewFromConfig(aws.Config{Region: "us-east-1", BaseEndpoint: aws.String(c.Endpoint()), RetryMaxAttempts: 1,
-		HTTPClient:  &http.Client{Transport: &http.Transport{DisableKeepAlives: true}},
-		Credentials: credentials.NewStaticCredentialsProvider(accessKey, secret, "")})
+	client := sts.NewFromConfig(
+		aws.Config{Region: "us-east-1", BaseEndpoint: aws.String(c.Endpoint()), RetryMaxAttempts: 1,
+			HTTPClient:  &http.Client{Transport: &http.Transport{DisableKeepAlives: true}},
+			Credentials: credentials.NewStaticCredentialsProvider(accessKey, secret, "")},
+	)
 	out, err := client.GetCallerIdentity(t.Context(), &sts.GetCallerIdentityInput{})
 	if err != nil {
 		return "", err
@@ -95,7 +97,11 @@ func TestAPIOverTLSIsTheCloudCAs(t *testing.T) {
 	pool := x509.NewCertPool()
 	pool.AppendCertsFromPEM(c.CAPEM())
 	for _, name := range []string{"169.254.169.253", "127.0.0.1", "localhost"} {
-		conn, err := tls.Dial("tcp", strings.TrimPrefix(status.TLSEndpoint, "https://"), &tls.Config{RootCAs: pool, ServerName: name})
+		conn, err := tls.Dial(
+			"tcp",
+			strings.TrimPrefix(status.TLSEndpoint, "https://"),
+			&tls.Config{RootCAs: pool, ServerName: name},
+		)
 		if err != nil {
 			t.Errorf("as %s: %v", name, err)
 			continue
@@ -116,9 +122,21 @@ func TestStartBadInput(t *testing.T) {
 		want   error
 	}{
 		{name: "nothing given", change: func(c *cloud.Config) { *c = cloud.Config{} }},
-		{name: "busy API port", change: func(c *cloud.Config) { c.APIAddress = busy.Addr().String() }, want: syscall.EADDRINUSE},
-		{name: "busy port for nodes", change: func(c *cloud.Config) { c.NodeAddress = busy.Addr().String() }, want: syscall.EADDRINUSE},
-		{name: "no such folder for the journal", change: func(c *cloud.Config) { c.Journal = "/nonexistent/journal" }, want: syscall.ENOENT},
+		{
+			name:   "busy API port",
+			change: func(c *cloud.Config) { c.APIAddress = busy.Addr().String() },
+			want:   syscall.EADDRINUSE,
+		},
+		{
+			name:   "busy port for nodes",
+			change: func(c *cloud.Config) { c.NodeAddress = busy.Addr().String() },
+			want:   syscall.EADDRINUSE,
+		},
+		{
+			name:   "no such folder for the journal",
+			change: func(c *cloud.Config) { c.Journal = "/nonexistent/journal" },
+			want:   syscall.ENOENT,
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -34,7 +35,7 @@ func lock(dir string) (unlock func(), err error) {
 	if err != nil {
 		return nil, fmt.Errorf("lock node folder: %w", err)
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil { //nolint:gosec // a descriptor fits
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		_ = f.Close()
 		if errors.Is(err, unix.EWOULDBLOCK) {
 			return nil, fmt.Errorf("%w: %s", ErrBusy, dir)
@@ -73,6 +74,12 @@ func openRunDir(cfg Config) (*runDir, error) {
 	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, fmt.Errorf("make run folder: %w", err)
 	}
+	if err := checkPrivate(path); err != nil {
+		return nil, err
+	}
+	if err := controller.CheckMemoryBacked(path); err != nil {
+		return nil, err
+	}
 	r := &runDir{path: path, media: filepath.Join(path, "media"), sockets: filepath.Join(dir, "net")}
 	if len(r.sockets)+len("/i-0123456789abcdef0.sock") > hypervisor.MaxSocketPath {
 		r.sockets = filepath.Join(path, "net")
@@ -81,6 +88,20 @@ func openRunDir(cfg Config) (*runDir, error) {
 		return nil, fmt.Errorf("mark run folder: %w", err)
 	}
 	return r, nil
+}
+
+// checkPrivate says whether path is a folder, not a link, of this user that nobody else can enter. Its parent may
+// be one where everybody can make folders.
+func checkPrivate(path string) error {
+	info, err := os.Lstat(path)
+	if err != nil {
+		return fmt.Errorf("look at run folder: %w", err)
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !info.IsDir() || !ok || int(st.Uid) != os.Getuid() || info.Mode().Perm()&0o077 != 0 {
+		return fmt.Errorf("run folder %s: it is not a private folder of this user; remove it or choose another", path)
+	}
+	return nil
 }
 
 // memoryBase returns a memory-backed folder in which this user may make others.
@@ -102,13 +123,14 @@ func wipeStale(base, prefix string) {
 	}
 	for _, e := range entries {
 		path := filepath.Join(base, e.Name())
-		if !e.IsDir() || !strings.HasPrefix(e.Name(), prefix) {
+		if !strings.HasPrefix(e.Name(), prefix) || checkPrivate(path) != nil {
 			continue
 		}
-		owner, err := os.ReadFile(filepath.Join(path, ownerFile)) //nolint:gosec // a folder of this user's own
+		owner, err := os.ReadFile(filepath.Join(path, ownerFile))
 		if err != nil || len(owner) == 0 {
 			continue
 		}
+		//nolint:gosec // the path is only looked at, and this user wrote it
 		if _, err := os.Stat(string(owner)); errors.Is(err, fs.ErrNotExist) {
 			_ = controller.WipeMedia(filepath.Join(path, "media"))
 			_ = os.RemoveAll(path)

@@ -5,6 +5,8 @@ package node
 
 import (
 	"context"
+	"crypto/hkdf"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -145,11 +147,9 @@ func start(ctx context.Context, cfg Config) (_ *Node, err error) {
 	if err != nil {
 		return nil, err
 	}
-	metadata, err := imds.New(imds.Config{Source: n.controller, InstanceFrom: vnet.InstanceFrom, Logger: cfg.Logger})
-	if err != nil {
-		return nil, fmt.Errorf("make the metadata service: %w", err)
+	if err := n.serveMetadata(identity, cfg.Logger); err != nil {
+		return nil, err
 	}
-	n.network.HandleHTTP(metadataAddress(), metadata)
 	// The node outlives the call that starts it; Close ends it.
 	runCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	n.cancel = cancel
@@ -158,6 +158,24 @@ func start(ctx context.Context, cfg Config) (_ *Node, err error) {
 		n.err = n.controller.Run(runCtx)
 	}()
 	return n, nil
+}
+
+// serveMetadata answers guests at the metadata address. The key of their session tokens follows from NODEPK, so that
+// tokens outlive this process as the guests do.
+func (n *Node) serveMetadata(i *identity, log *slog.Logger) error {
+	secret, err := i.key.Bytes()
+	if err != nil {
+		return fmt.Errorf("make the metadata service: %w", err)
+	}
+	defer clear(secret)
+	key, err := hkdf.Key(sha256.New, secret, nil, "cloudtwin metadata session tokens", 32)
+	if err != nil {
+		return fmt.Errorf("make the metadata service: %w", err)
+	}
+	n.network.HandleHTTP(metadataAddress(), imds.New(imds.Config{
+		Source: n.controller, InstanceFrom: vnet.InstanceFrom, SetHopLimit: vnet.SetHopLimit, TokenKey: key, Logger: log,
+	}))
+	return nil
 }
 
 // ID returns the node's name in the cloud.
@@ -205,16 +223,18 @@ func (n *Node) release() {
 
 // statusOf returns what tells the node's capacity.
 func statusOf(cfg Config) func() *nodelink.NodeStatus {
-	info := cfg.Driver.Info()
 	return func() *nodelink.NodeStatus {
+		// Asked each time: a driver knows its accelerator only once it has proved it.
+		info := cfg.Driver.Info()
 		total, free := hostMemoryMB()
 		if cfg.MemoryMB > 0 {
-			total = uint64(cfg.MemoryMB) //nolint:gosec // not negative, by Validate
+			total = uint64(cfg.MemoryMB)
 		} else {
 			total = total / 10 * 9
 		}
 		return &nodelink.NodeStatus{
-			MemoryMbTotal: total, MemoryMbFree: free, Cores: uint32(cfg.Cores), //nolint:gosec // not negative, by Validate
+			MemoryMbTotal: total, MemoryMbFree: min(free,
+				total), Cores: uint32(cfg.Cores),
 			Hypervisor: info.Driver + " " + info.Version, Accelerator: info.Accelerator,
 			Images: controller.Images(filepath.Clean(cfg.Images)),
 		}

@@ -25,7 +25,8 @@ func (s *Service) DescribeImages(ctx context.Context,
 	if err != nil {
 		return nil, err
 	}
-	fs, err := parseFilters(in.Filters, "image-id", "name", "state", "is-public", "owner-id", "owner-alias", "architecture",
+	fs, err := parseFilters(in.Filters, "image-id", "name", "state", "is-public", "owner-id", "owner-alias",
+		"architecture",
 		"description", "image-type", "root-device-type", "virtualization-type", "hypervisor", "tag:", "tag-key")
 	if err != nil {
 		return nil, err
@@ -197,7 +198,8 @@ func (s *Service) DescribeRegions(_ context.Context,
 	}
 	for _, name := range in.RegionNames {
 		if name != s.cfg.Region {
-			return nil, model.Errorf("InvalidParameterValue", http.StatusBadRequest, "Invalid region '%.64s' (parameter RegionName)",
+			return nil, model.Errorf("InvalidParameterValue", http.StatusBadRequest,
+				"Invalid region '%.64s' (parameter RegionName)",
 				name)
 		}
 	}

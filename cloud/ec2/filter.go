@@ -46,7 +46,8 @@ func parseFilters(in []ec2model.Filter, known ...string) (filters, error) {
 
 func knownFilter(name string, known []string) bool {
 	for _, k := range known {
-		if name == k || strings.HasSuffix(k, ":") && len(name) > len(k) && strings.HasPrefix(name, k) {
+		open := strings.HasSuffix(k, ":")
+		if !open && name == k || open && len(name) > len(k) && strings.HasPrefix(name, k) {
 			return true
 		}
 	}

@@ -43,7 +43,8 @@ func (s *Service) Launch(ctx context.Context, l Launch) (Instance, error) {
 		return Instance{}, fmt.Errorf("launch instance: instance type %q is not known", l.InstanceType)
 	}
 	if len(l.UserData) > maxUserData {
-		return Instance{}, fmt.Errorf("launch instance: user data has %d bytes, the limit is %d", len(l.UserData), maxUserData)
+		return Instance{}, fmt.Errorf("launch instance: user data has %d bytes, the limit is %d", len(l.UserData),
+			maxUserData)
 	}
 	spec := launchSpec{
 		account: l.AccountID, system: l.System, image: image, itype: itype, tags: maps.Clone(l.Tags), metadata: l.Metadata,
@@ -60,7 +61,7 @@ func (s *Service) Launch(ctx context.Context, l Launch) (Instance, error) {
 		spec.profile = profile
 	}
 	if l.ClientToken != "" {
-		text, err := json.Marshal(l)
+		text, err := json.Marshal(l) //nolint:gosec // an idempotency token is no secret, and only its hash is kept
 		if err != nil {
 			return Instance{}, fmt.Errorf("launch instance: %w", err)
 		}

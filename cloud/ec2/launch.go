@@ -49,12 +49,18 @@ func (s *Service) launch(ctx context.Context, spec launchSpec) ([]Instance, erro
 			return earlier, err
 		}
 	}
+	need := placement.Need{
+		MemoryMB: spec.itype.MemoryMB, VCPUs: spec.itype.VCPUs, Image: spec.image.Name, Digest: spec.image.Digest,
+	}
+	// A request that there is no room for as a whole is refused before anything of it is created.
+	if choices, err := s.cfg.Placement.Plan(ctx, need, spec.minCount); err != nil {
+		return nil, capacityError(err)
+	} else if len(choices) < spec.minCount {
+		return nil, capacityError(&placement.NoCapacityError{Need: need, Found: len(choices), Wanted: spec.minCount})
+	}
 	reservation, err := newID("r")
 	if err != nil {
 		return nil, err
-	}
-	need := placement.Need{
-		MemoryMB: spec.itype.MemoryMB, VCPUs: spec.itype.VCPUs, Image: spec.image.Name, Digest: spec.image.Digest,
 	}
 	var launched []Instance
 	for len(launched) < spec.maxCount {
@@ -73,6 +79,9 @@ func (s *Service) launch(ctx context.Context, spec launchSpec) ([]Instance, erro
 	}
 	for _, inst := range launched {
 		s.recordState(ctx, inst)
+		if inst.Credential != nil {
+			s.record(ctx, "instance.credential", inst.ID, map[string]string{"node": inst.NodeID})
+		}
 	}
 	return launched, nil
 }

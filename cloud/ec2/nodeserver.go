@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/cloudtwin/cloudtwin/cloud/keydelivery"
 	"github.com/cloudtwin/cloudtwin/cloud/nodelink"
 	"github.com/cloudtwin/cloudtwin/cloud/placement"
 )
@@ -103,11 +104,12 @@ func (n *nodeServer) RoleCredentials(ctx context.Context,
 	defer cancel()
 	creds, err := n.s.cfg.IAM.InstanceCredentials(ctx, e.inst.AccountID, e.inst.RoleName, e.inst.ID)
 	if err != nil {
-		n.s.record(ctx, "node.credentials_refused", e.inst.ID, map[string]string{"role": e.inst.RoleName, "reason": err.Error()})
+		n.s.record(ctx, "node.credentials_refused", e.inst.ID,
+			map[string]string{"role": e.inst.RoleName, "reason": err.Error()})
 		return nil, credentialsError(err)
 	}
 	return &nodelink.RoleCredentialsResponse{
-		AccessKeyId: creds.AccessKeyID, SecretAccessKey: string(creds.SecretAccessKey), Token: creds.Token,
+		AccessKeyId: creds.AccessKeyID, SecretAccessKey: creds.SecretAccessKey, Token: creds.Token,
 		LastUpdatedUnix: creds.LastUpdated.Unix(), ExpirationUnix: creds.Expiration.Unix(),
 	}, nil
 }
@@ -140,7 +142,7 @@ func (n *nodeServer) Sync(stream nodelink.NodeLink_SyncServer) error {
 		return err
 	}
 	failed := make(chan error, 1)
-	go func() { failed <- n.receive(ctx, stream, nodeID) }()
+	n.s.done.Go(func() { failed <- n.receive(ctx, stream, nodeID) })
 	for {
 		select {
 		case <-sub.wake:
@@ -244,15 +246,20 @@ func wireDesired(i *Instance, region string) *nodelink.Instance {
 			HostAddress: e.HostAddress, GuestPort: clampUint32(e.GuestPort),
 		})
 	}
-	if c := i.Credential; c != nil {
-		out.Credential = &nodelink.Credential{
-			SealedKey: c.SealedKey, SealedCert: c.SealedCert, IamCertPem: c.IAMCertPEM, Profile: clampUint32(int(c.Profile)),
-		}
-	}
+	out.Credential = wireCredential(i.Credential)
 	return out
+}
+
+func wireCredential(c *keydelivery.Credential) *nodelink.Credential {
+	if c == nil {
+		return nil
+	}
+	return &nodelink.Credential{
+		SealedKey: c.SealedKey, SealedCert: c.SealedCert, IamCertPem: c.IAMCertPEM, Profile: clampUint32(int(c.Profile)),
+	}
 }
 
 // clampUint32 converts a number that is small and not negative by construction.
 func clampUint32(n int) uint32 {
-	return uint32(min(max(n, 0), 1<<31-1)) //nolint:gosec // in range by the line itself
+	return uint32(min(max(n, 0), 1<<31-1))
 }

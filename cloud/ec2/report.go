@@ -26,13 +26,6 @@ const (
 	maxAttribute  = 600
 )
 
-// The stages after which an instance's credential is of no more use: the guest has it, or its medium is gone. The
-// first is the guest's word, the second its node's.
-const (
-	stageMediumRead  = "medium-read"
-	stageMediumWiped = "medium-wiped"
-)
-
 // The states that a node reports.
 const (
 	nodeRunning = "running"
@@ -109,10 +102,8 @@ func (s *Service) handleStatus(ctx context.Context, nodeID string, is *nodelink.
 		if path := bounded(is.GetConsolePath(), 1024); path != "" {
 			inst.ConsolePath = path
 		}
-		for _, m := range added {
-			if m.Stage == stageMediumRead || m.Stage == stageMediumWiped {
-				inst.Credential = nil
-			}
+		if slices.ContainsFunc(added, inst.endsCredential) {
+			inst.Credential = nil
 		}
 		return s.applyState(tx, inst, is)
 	})
@@ -129,6 +120,18 @@ func (s *Service) handleStatus(ctx context.Context, nodeID string, is *nodelink.
 		s.recordState(ctx, inst)
 	}
 	return nil
+}
+
+// endsCredential says whether m is its node's word that the medium of the current credential is gone for good.
+func (i *Instance) endsCredential(m Milestone) bool {
+	if m.Stage != nodelink.StageMediumWiped || m.Attributes["credential"] != wireCredential(i.Credential).Fingerprint() {
+		return false
+	}
+	switch m.Attributes["reason"] {
+	case nodelink.WipedRead, nodelink.WipedExpired, nodelink.WipedEnded:
+		return true
+	}
+	return false
 }
 
 // tellsNews spares the store what a node tells again, as it does whenever it connects.
@@ -215,7 +218,7 @@ func bounded(text string, limit int) string {
 	return strings.ToValidUTF8(text, "")
 }
 
-func clampInt(n uint64) int { return int(min(n, 1<<31)) } //nolint:gosec // in range by the line itself
+func clampInt(n uint64) int { return int(min(n, 1<<31)) }
 
 // credentialsError tells a node why a role gives no credentials: refused for good, or to be asked again.
 func credentialsError(err error) error {

@@ -22,7 +22,8 @@ const (
 )
 
 // RunInstances launches between MinCount and MaxCount instances, or none.
-func (s *Service) RunInstances(ctx context.Context, in *ec2model.RunInstancesInput) (*ec2model.RunInstancesOutput, error) {
+func (s *Service) RunInstances(ctx context.Context, in *ec2model.RunInstancesInput) (*ec2model.RunInstancesOutput,
+	error) {
 	caller, err := callerFrom(ctx)
 	if err != nil {
 		return nil, err
@@ -48,7 +49,8 @@ func (s *Service) RunInstances(ctx context.Context, in *ec2model.RunInstancesInp
 }
 
 // parseRun checks everything about a request that needs no reservation, and writes nothing.
-func (s *Service) parseRun(ctx context.Context, caller authn.Caller, in *ec2model.RunInstancesInput) (launchSpec, error) {
+func (s *Service) parseRun(ctx context.Context, caller authn.Caller, in *ec2model.RunInstancesInput) (launchSpec,
+	error) {
 	spec := launchSpec{
 		account: caller.AccountID, system: caller.System,
 		minCount: int(model.Val(in.MinCount)), maxCount: int(model.Val(in.MaxCount)),
@@ -57,7 +59,8 @@ func (s *Service) parseRun(ctx context.Context, caller authn.Caller, in *ec2mode
 	if err := checkCounts(model.Val(in.MinCount), model.Val(in.MaxCount)); err != nil {
 		return spec, err
 	}
-	if len(spec.clientToken) > 64 || strings.ContainsFunc(spec.clientToken, func(r rune) bool { return r < '!' || r > '~' }) {
+	if len(spec.clientToken) > 64 || strings.ContainsFunc(spec.clientToken,
+		func(r rune) bool { return r < '!' || r > '~' }) {
 		return spec, model.Errorf("InvalidParameterValue", http.StatusBadRequest,
 			"The value for parameter ClientToken is invalid: want at most 64 visible ASCII characters")
 	}
@@ -265,7 +268,7 @@ func hashRequest(in *ec2model.RunInstancesInput) ([]byte, error) {
 	if in.ClientToken == nil {
 		return nil, nil
 	}
-	text, err := json.Marshal(in)
+	text, err := json.Marshal(in) //nolint:gosec // an idempotency token is no secret, and only its hash is kept
 	if err != nil {
 		return nil, err
 	}

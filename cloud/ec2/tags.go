@@ -194,7 +194,8 @@ type tagOf struct{ resource, key, value string }
 func (t tagOf) id() string { return t.resource + "/" + t.key }
 
 // DescribeTags lists the tags of the account's instances, in the order of instance and key.
-func (s *Service) DescribeTags(ctx context.Context, in *ec2model.DescribeTagsInput) (*ec2model.DescribeTagsOutput, error) {
+func (s *Service) DescribeTags(ctx context.Context, in *ec2model.DescribeTagsInput) (*ec2model.DescribeTagsOutput,
+	error) {
 	caller, err := callerFrom(ctx)
 	if err != nil {
 		return nil, err

@@ -106,14 +106,20 @@ func wireMetadata(m MetadataOptions) *ec2model.InstanceMetadataOptionsResponse {
 // reservations groups instances that follow each other and belong together.
 func reservations(entries []*entry, region string) []ec2model.Reservation {
 	var out []ec2model.Reservation
-	for _, e := range entries {
-		if n := len(out); n == 0 || *out[n-1].ReservationId != e.inst.ReservationID {
-			out = append(out, ec2model.Reservation{
-				OwnerId: model.Ptr(e.inst.AccountID), ReservationId: model.Ptr(e.inst.ReservationID),
-			})
+	for from := 0; from < len(entries); {
+		first := &entries[from].inst
+		to := from + 1
+		for to < len(entries) && entries[to].inst.ReservationID == first.ReservationID {
+			to++
 		}
-		last := &out[len(out)-1]
-		last.Instances = append(last.Instances, e.toWire(region))
+		instances := make([]ec2model.Instance, 0, to-from)
+		for _, e := range entries[from:to] {
+			instances = append(instances, e.toWire(region))
+		}
+		out = append(out, ec2model.Reservation{
+			OwnerId: model.Ptr(first.AccountID), ReservationId: model.Ptr(first.ReservationID), Instances: instances,
+		})
+		from = to
 	}
 	return out
 }

@@ -16,7 +16,8 @@ func TestBadInputChangesNothing(t *testing.T) {
 	w.lbvm()
 	mine, foreign, ended := w.ec2.run(alice), w.ec2.run(bob), w.ec2.run(alice)
 	w.ec2.end(ended)
-	must[any](w, alice, "RegisterInstancesWithLoadBalancer", join(named("web"), []string{"Instances.member.1.InstanceId", mine})...)
+	must[any](w, alice, "RegisterInstancesWithLoadBalancer",
+		join(named("web"), []string{"Instances.member.1.InstanceId", mine})...)
 
 	check := func(target, interval, timeout string) []string {
 		return []string{
@@ -47,15 +48,20 @@ func TestBadInputChangesNothing(t *testing.T) {
 		{"name too long", "CreateLoadBalancer", join(named(strings.Repeat("x", 33)), zone, http80), "ValidationError", "32"},
 		{"name with a slash", "CreateLoadBalancer", join(named("a/b"), zone, http80), "ValidationError", "a/b"},
 		{"name in use", "CreateLoadBalancer", join(named("web"), zone, http80), "DuplicateLoadBalancerName", "web"},
-		{"name in use, other case", "CreateLoadBalancer", join(named("WEB"), zone, http80), "DuplicateLoadBalancerName", "web"},
+		{"name in use, other case", "CreateLoadBalancer", join(named("WEB"), zone, http80),
+			"DuplicateLoadBalancerName", "web"},
 		{"no listener", "CreateLoadBalancer", join(named("n"), zone), "ValidationError", "istener"},
 		{"neither zone nor subnet", "CreateLoadBalancer", join(named("n"), http80), "ValidationError", "AvailabilityZones"},
-		{"zone and subnet", "CreateLoadBalancer", join(named("n"), zone, []string{"Subnets.member.1", "subnet-01234567"}, http80),
+		{"zone and subnet", "CreateLoadBalancer",
+			join(named("n"), zone, []string{"Subnets.member.1", "subnet-01234567"}, http80),
 			"InvalidConfigurationRequest", "Subnets"},
-		{"zone of another region", "CreateLoadBalancer", join(named("n"), []string{"AvailabilityZones.member.1", "eu-west-1a"}, http80),
+		{"zone of another region", "CreateLoadBalancer",
+			join(named("n"), []string{"AvailabilityZones.member.1", "eu-west-1a"}, http80),
 			"ValidationError", "eu-west-1a"},
-		{"no such subnet", "CreateLoadBalancer", join(named("n"), []string{"Subnets.member.1", "x"}, http80), "SubnetNotFound", "x"},
-		{"scheme", "CreateLoadBalancer", join(named("n"), zone, http80, []string{"Scheme", "public"}), "InvalidScheme", "public"},
+		{"no such subnet", "CreateLoadBalancer", join(named("n"), []string{"Subnets.member.1", "x"}, http80),
+			"SubnetNotFound", "x"},
+		{"scheme", "CreateLoadBalancer",
+			join(named("n"), zone, http80, []string{"Scheme", "public"}), "InvalidScheme", "public"},
 		{"tag of AWS", "CreateLoadBalancer", join(named("n"), zone, http80, []string{"Tags.member.1.Key", "aws:x"}),
 			"ValidationError", "aws:x"},
 		{"tag twice", "CreateLoadBalancer", join(named("n"), zone, http80,
@@ -67,7 +73,8 @@ func TestBadInputChangesNothing(t *testing.T) {
 			join(named("n"), zone, listener(1, "SSL", 443, "", 80, certA+"x")), "CertificateNotFound", certA + "x"},
 		{"certificate that is no ARN", "CreateLoadBalancer", join(named("n"), zone, listener(1, "SSL", 443, "", 80, "a")),
 			"CertificateNotFound", "a"},
-		{"certificate of another account", "CreateLoadBalancer", join(named("n"), zone, listener(1, "SSL", 443, "", 80, certX)),
+		{"certificate of another account", "CreateLoadBalancer",
+			join(named("n"), zone, listener(1, "SSL", 443, "", 80, certX)),
 			"CertificateNotFound", certX},
 		{"certificate on plain HTTP", "CreateLoadBalancer", join(named("n"), zone, listener(1, "HTTP", 80, "", 80, certA)),
 			"InvalidConfigurationRequest", "80"},
@@ -79,7 +86,8 @@ func TestBadInputChangesNothing(t *testing.T) {
 			"InvalidConfigurationRequest", "TCP"},
 		{"SSL to HTTP", "CreateLoadBalancer", join(named("n"), zone, listener(1, "SSL", 443, "HTTP", 80, certA)),
 			"InvalidConfigurationRequest", "HTTP"},
-		{"port 0", "CreateLoadBalancer", join(named("n"), zone, listener(1, "TCP", 0, "", 80, "")), "ValidationError", "LoadBalancerPort"},
+		{"port 0", "CreateLoadBalancer", join(named("n"), zone, listener(1, "TCP", 0, "", 80, "")),
+			"ValidationError", "LoadBalancerPort"},
 		{"port 65536", "CreateLoadBalancer", join(named("n"), zone, listener(1, "TCP", 65536, "", 80, "")),
 			"ValidationError", "LoadBalancerPort"},
 		{"instance port 0", "CreateLoadBalancer", join(named("n"), zone, listener(1, "TCP", 80, "", 0, "")),
@@ -89,8 +97,10 @@ func TestBadInputChangesNothing(t *testing.T) {
 		{"instance port plain and secure", "CreateLoadBalancer",
 			join(named("n"), zone, http80, listener(2, "HTTP", 81, "HTTPS", 8080, "")), "InvalidConfigurationRequest", "8080"},
 
-		{"listener for nobody", "CreateLoadBalancerListeners", join(named("nobody"), http80), "LoadBalancerNotFound", "nobody"},
-		{"listener for another account's", "CreateLoadBalancerListeners", join(named("WEB"), http80), "LoadBalancerNotFound", "WEB"},
+		{"listener for nobody", "CreateLoadBalancerListeners", join(named("nobody"), http80),
+			"LoadBalancerNotFound", "nobody"},
+		{"listener for a name in other case", "CreateLoadBalancerListeners", join(named("WEB"), http80),
+			"LoadBalancerNotFound", "WEB"},
 		{"port in use", "CreateLoadBalancerListeners", join(named("web"), listener(1, "TCP", 443, "", 80, "")),
 			"DuplicateListener", "443"},
 		{"new listener without its certificate", "CreateLoadBalancerListeners",
@@ -108,14 +118,17 @@ func TestBadInputChangesNothing(t *testing.T) {
 
 		{"register with nobody", "RegisterInstancesWithLoadBalancer", join(named("nobody"), instance(mine)),
 			"LoadBalancerNotFound", "nobody"},
-		{"register what is not there", "RegisterInstancesWithLoadBalancer", join(named("web"), instance("i-0")), "InvalidInstance", "i-0"},
+		{"register what is not there", "RegisterInstancesWithLoadBalancer", join(named("web"), instance("i-0")),
+			"InvalidInstance", "i-0"},
 		{"register another account's", "RegisterInstancesWithLoadBalancer", join(named("web"), instance(foreign)),
 			"InvalidInstance", foreign},
-		{"register what ended", "RegisterInstancesWithLoadBalancer", join(named("web"), instance(ended)), "InvalidInstance", ended},
+		{"register what ended", "RegisterInstancesWithLoadBalancer",
+			join(named("web"), instance(ended)), "InvalidInstance", ended},
 		{"register none", "RegisterInstancesWithLoadBalancer", named("web"), "ValidationError", "nstances"},
 		{"deregister what is not registered", "DeregisterInstancesFromLoadBalancer", join(named("web"), instance(foreign)),
 			"InvalidInstance", foreign},
-		{"health of another account's", "DescribeInstanceHealth", join(named("web"), instance(foreign)), "InvalidInstance", foreign},
+		{"health of another account's", "DescribeInstanceHealth",
+			join(named("web"), instance(foreign)), "InvalidInstance", foreign},
 
 		{"target without a protocol", "ConfigureHealthCheck", check("80/", "5", "2"), "ValidationError", "Target"},
 		{"target without a port", "ConfigureHealthCheck", check("TCP:", "5", "2"), "ValidationError", "port"},
@@ -132,7 +145,8 @@ func TestBadInputChangesNothing(t *testing.T) {
 			[]string{"LoadBalancerAttributes.AdditionalAttributes.member.1.Key", "x"}), "LoadBalancerAttributeNotFound", "x"},
 		{"access log", "ModifyLoadBalancerAttributes", join(named("web"),
 			[]string{"LoadBalancerAttributes.AccessLog.Enabled", "true"}), "InvalidConfigurationRequest", "AccessLog"},
-		{"describe nobody", "DescribeLoadBalancers", []string{"LoadBalancerNames.member.1", "nobody"}, "LoadBalancerNotFound", "nobody"},
+		{"describe nobody", "DescribeLoadBalancers", []string{"LoadBalancerNames.member.1", "nobody"},
+			"LoadBalancerNotFound", "nobody"},
 		{"marker of nobody", "DescribeLoadBalancers", []string{"Marker", "%%%"}, "ValidationError", "Marker"},
 		{"page of 0", "DescribeLoadBalancers", []string{"PageSize", "0"}, "ValidationError", "ageSize"},
 		{"tags for nobody", "AddTags", []string{"LoadBalancerNames.member.1", "web", "LoadBalancerNames.member.2", "nobody",
@@ -169,7 +183,8 @@ func TestBadInputChangesNothing(t *testing.T) {
 	if keys, err := w.addresses.Keys(t.Context(), ""); err != nil || len(keys) != 1 {
 		t.Errorf("addresses %v, %v; want one", keys, err)
 	}
-	if _, err := w.do(bob, "DescribeLoadBalancers", "LoadBalancerNames.member.1", "web"); code(err) != "LoadBalancerNotFound" {
+	_, err = w.do(bob, "DescribeLoadBalancers", "LoadBalancerNames.member.1", "web")
+	if code(err) != "LoadBalancerNotFound" {
 		t.Errorf("another account: %v, want LoadBalancerNotFound", err)
 	}
 	out := must[*elbmodel.DescribeLoadBalancersOutput](w, bob, "DescribeLoadBalancers")

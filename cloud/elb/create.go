@@ -208,7 +208,8 @@ func (s *Service) remove(ctx context.Context, lb *LoadBalancer) error {
 }
 
 // update changes a load balancer's record; LoadBalancerNotFound when the caller's account has none of that name.
-func (s *Service) update(ctx context.Context, key, name string, change func(*LoadBalancer) error) (LoadBalancer, error) {
+func (s *Service) update(ctx context.Context, key, name string, change func(*LoadBalancer) error) (
+	LoadBalancer, error) {
 	lb, err := s.records.Update(ctx, key, func(lb *LoadBalancer) error {
 		if lb.Name != name || lb.Deleting {
 			return notFound(name)

@@ -158,6 +158,25 @@ func (f *fakeIAM) policies(role string) ([]string, bool) {
 	return slices.Sorted(maps.Keys(list)), ok
 }
 
+// grant returns a policy's document.
+func (f *fakeIAM) grant(role, policy string) string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.roles[role][policy]
+}
+
+func (f *fakeIAM) setRole(role string, policies map[string]string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.roles[role] = policies
+}
+
+func (f *fakeIAM) setFailPut(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.failPut = err
+}
+
 type fakeEC2 struct {
 	mu         sync.Mutex
 	next       int
@@ -174,9 +193,13 @@ func newFakeEC2() *fakeEC2 {
 
 // run adds an instance of an account and returns its id.
 func (f *fakeEC2) run(accountID string) string {
+	return f.add(ec2.Instance{AccountID: accountID, State: ec2.Running}).ID
+}
+
+func (f *fakeEC2) add(inst ec2.Instance) ec2.Instance {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.addLocked(ec2.Instance{AccountID: accountID, State: ec2.Running}).ID
+	return f.addLocked(inst)
 }
 
 func (f *fakeEC2) addLocked(inst ec2.Instance) ec2.Instance {
@@ -259,6 +282,19 @@ func (f *fakeEC2) SetExposures(_ context.Context, id string, exposures []ec2.Exp
 	return nil
 }
 
+func (f *fakeEC2) setFailLaunch(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.failLaunch = err
+}
+
+// launched returns the launches that made an instance.
+func (f *fakeEC2) launched() []ec2.Launch {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.launches)
+}
+
 // lbvms returns the live instances of the system account.
 func (f *fakeEC2) lbvms() []ec2.Instance {
 	f.mu.Lock()
@@ -272,4 +308,7 @@ func (f *fakeEC2) lbvms() []ec2.Instance {
 	return list
 }
 
-var errStore = errors.New("the store is out of reach")
+var (
+	errStore  = errors.New("the store is out of reach")
+	errNoRoom = errors.New("no room")
+)

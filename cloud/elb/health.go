@@ -30,23 +30,30 @@ func defaultHealthCheck(instancePort int) HealthCheck {
 // parseTarget checks a target, PROTOCOL:PORT for TCP and SSL, PROTOCOL:PORT/PATH for HTTP and HTTPS, and returns it
 // with the protocol in upper case.
 func parseTarget(text string) (string, error) {
-	protocol, rest, found := strings.Cut(text, ":")
+	protocol, rest, _ := strings.Cut(text, ":")
 	protocol = strings.ToUpper(protocol)
 	port, path, hasPath := strings.Cut(rest, "/")
-	n, err := strconv.Atoi(port)
-	switch {
-	case !found || (!layerSeven(protocol) && protocol != protocolTCP && protocol != protocolSSL):
+	switch protocol {
+	case protocolHTTP, protocolHTTPS:
+		if !hasPath {
+			return "", invalidParameter("HealthCheck %s Target must specify a port followed by a path that begins "+
+				"with '/', for example %s:80/ping", protocol, protocol)
+		}
+	case protocolTCP, protocolSSL:
+		if hasPath {
+			return "", invalidParameter("HealthCheck %s Target must specify a port alone, for example %s:80",
+				protocol, protocol)
+		}
+	default:
 		return "", invalidParameter("HealthCheck Target must begin with one of HTTP:, HTTPS:, TCP:, SSL:")
-	case err != nil || n < 1 || n > maxPort || port[0] == '+':
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
 		return "", invalidParameter("HealthCheck Target must name a port from 1 to %d after %s:", maxPort, protocol)
-	case layerSeven(protocol) && !hasPath:
-		return "", invalidParameter("HealthCheck %s Target must specify a port followed by a path that begins with '/', "+
-			"for example %s:80/ping", protocol, protocol)
-	case !layerSeven(protocol) && hasPath:
-		return "", invalidParameter("HealthCheck %s Target must specify a port alone, for example %s:80", protocol, protocol)
-	case len(path) > maxHealthPath:
+	}
+	if len(path) > maxHealthPath {
 		return "", invalidParameter("HealthCheck Target's path must be at most %d characters", maxHealthPath)
-	case strings.ContainsFunc(path, func(r rune) bool { return r <= ' ' || r == 0x7f }):
+	}
+	if strings.ContainsFunc(path, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
 		return "", invalidParameter("HealthCheck Target's path must not hold spaces or control characters")
 	}
 	return protocol + ":" + rest, nil

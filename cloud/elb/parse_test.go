@@ -137,7 +137,9 @@ func TestKeyedLocks(t *testing.T) {
 
 func TestBackoff(t *testing.T) {
 	c := Config{RetryMin: 100 * time.Millisecond, RetryMax: time.Second}
-	for n, want := range map[int]time.Duration{1: 100 * time.Millisecond, 3: 400 * time.Millisecond, 5: time.Second, 5000: time.Second} {
+	for n, want := range map[int]time.Duration{
+		1: 100 * time.Millisecond, 3: 400 * time.Millisecond, 5: time.Second, 5000: time.Second,
+	} {
 		if got := c.backoff(n); got != want {
 			t.Errorf("pause after %d failures: %s, want %s", n, got, want)
 		}

@@ -33,8 +33,6 @@ func (h *health) report(lb *LoadBalancer, guest string, states map[string]string
 			changed[id] = state
 		}
 	}
-	// An instance that is registered anew begins anew.
-	maps.DeleteFunc(known, func(id, _ string) bool { return !slices.Contains(lb.Backends, id) })
 	return changed
 }
 
@@ -55,7 +53,7 @@ func (h *health) of(lb *LoadBalancer, instanceID string) string {
 	return state
 }
 
-// forget drops what is known of instances that left the load balancer.
+// forget drops what is known of instances that left the load balancer: one that comes back begins anew.
 func (h *health) forget(lb *LoadBalancer) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

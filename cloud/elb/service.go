@@ -51,6 +51,11 @@ type EC2 interface {
 	SetExposures(ctx context.Context, instanceID string, exposures []ec2.Exposure) error
 }
 
+var (
+	_ IAM = (*iam.Service)(nil)
+	_ EC2 = (*ec2.Service)(nil)
+)
+
 // Config of a Service. Store, IAM, EC2 and SystemAccountID are required.
 type Config struct {
 	Store   *store.Store

@@ -44,9 +44,11 @@ func TestServoDescription(t *testing.T) {
 			{Protocol: "HTTPS", LoadBalancerPort: 443, InstanceProtocol: "HTTP", InstancePort: 80,
 				SSLCertificateID: certA, CertificateRevision: "1"},
 		},
-		Backends:    []servo.Backend{{InstanceID: backend, IPAddress: "10.64.1.1", ReportHealthCheck: true}},
-		HealthCheck: servo.HealthCheck{Target: "HTTP:80/ok", Interval: 6, Timeout: 3, UnhealthyThreshold: 4, HealthyThreshold: 5},
-		Attributes:  servo.LoadBalancerParams{IdleTimeout: 60},
+		Backends: []servo.Backend{{InstanceID: backend, IPAddress: "10.64.1.1", ReportHealthCheck: true}},
+		HealthCheck: servo.HealthCheck{
+			Target: "HTTP:80/ok", Interval: 6, Timeout: 3, UnhealthyThreshold: 4, HealthyThreshold: 5,
+		},
+		Attributes: servo.LoadBalancerParams{IdleTimeout: 60},
 	}
 	inst, _ := w.ec2.Instance(t.Context(), backend)
 	want.Backends[0].IPAddress = inst.PrivateIP
@@ -63,7 +65,7 @@ func TestServoRefuses(t *testing.T) {
 	w := newWorld(t)
 	w.create("web")
 	vm := w.lbvm()
-	other := w.ec2.addLocked(ec2.Instance{AccountID: system, System: true, State: ec2.Running})
+	other := w.ec2.add(ec2.Instance{AccountID: system, System: true, State: ec2.Running})
 	caller := func(alter func(*authn.Caller)) context.Context {
 		c := authn.CallerFrom(guest(vm.ID, webRole))
 		alter(&c)
@@ -86,7 +88,8 @@ func TestServoRefuses(t *testing.T) {
 		{"this one names another", guest(vm.ID, webRole), other.ID, "AccessDenied"},
 		{"an instance that is no LBVM", guest(other.ID, webRole), other.ID, "AccessDenied"},
 		{"the role of another load balancer", guest(vm.ID, webRole+"2"), vm.ID, "AccessDenied"},
-		{"a user account's role", caller(func(c *authn.Caller) { c.AccountID, c.System = alice, false }), vm.ID, "AccessDenied"},
+		{"a user account's role", caller(func(c *authn.Caller) { c.AccountID, c.System = alice, false }), vm.ID,
+			"AccessDenied"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -138,6 +141,12 @@ func TestLongPoll(t *testing.T) {
 	}
 	for _, tt := range changes {
 		t.Run(tt.name, func(t *testing.T) {
+			// Nothing of the change before may be what wakes the guest.
+			w.eventually("the view has come to rest", func() bool {
+				seen, _ := w.view.get(recordKey(alice, "web"))
+				stored, err := w.records.Get(t.Context(), recordKey(alice, "web"))
+				return err == nil && cmp.Equal(stored, *seen)
+			})
 			now, err := w.describeAs(me, vm.ID, "", 0)
 			if err != nil {
 				t.Fatal(err)
@@ -147,10 +156,12 @@ func TestLongPoll(t *testing.T) {
 				err error
 			}
 			answered := make(chan answer, 1)
+			waits := spy{Context: me, begun: make(chan struct{}, 1)}
 			go func() {
-				d, err := w.describeAs(me, vm.ID, now.Revision, servo.MaxWait)
+				d, err := w.describeAs(waits, vm.ID, now.Revision, servo.MaxWait)
 				answered <- answer{d, err}
 			}()
+			<-waits.begun
 			began := time.Now()
 			tt.change()
 			select {
@@ -162,9 +173,9 @@ func TestLongPoll(t *testing.T) {
 					t.Errorf("the guest learned of it after %s", took)
 				}
 				for _, l := range a.d.LoadBalancers[0].Listeners {
-					policies, _ := w.iam.policies(webRole)
-					if l.SSLCertificateID != "" && !strings.Contains(strings.Join(policies, " "), certificateName(l.SSLCertificateID)) {
-						t.Errorf("the guest sees %s, which is not granted: %v", l.SSLCertificateID, policies)
+					policy := webPolicy + certificateName(l.SSLCertificateID)
+					if l.SSLCertificateID != "" && w.iam.grant(webRole, policy) == "" {
+						t.Errorf("the guest sees %s, which is not granted", l.SSLCertificateID)
 					}
 				}
 			case <-time.After(soon):
@@ -172,6 +183,20 @@ func TestLongPoll(t *testing.T) {
 			}
 		})
 	}
+}
+
+// spy is a context that tells when somebody begins to wait for its end.
+type spy struct {
+	context.Context
+	begun chan struct{}
+}
+
+func (w spy) Done() <-chan struct{} {
+	select {
+	case w.begun <- struct{}{}:
+	default:
+	}
+	return w.Context.Done()
 }
 
 func TestLongPollEnds(t *testing.T) {
@@ -241,6 +266,16 @@ func TestInstanceHealth(t *testing.T) {
 	if diff := cmp.Diff(want, out.InstanceStates); diff != "" {
 		t.Errorf("health of one that is not registered (-want +got):\n%s", diff)
 	}
+
+	// What was said of an instance before it was registered does not count.
+	late := join(named("web"), []string{"Instances.member.1.InstanceId", stranger})
+	must[any](w, alice, "RegisterInstancesWithLoadBalancer", late...)
+	out = must[*elbmodel.DescribeInstanceHealthOutput](w, alice, "DescribeInstanceHealth", late...)
+	want = []elbmodel.InstanceState{state(stranger, "OutOfService", "ELB", "Instance registration is still in progress.")}
+	if diff := cmp.Diff(want, out.InstanceStates); diff != "" {
+		t.Errorf("health of one that was just registered (-want +got):\n%s", diff)
+	}
+	must[any](w, alice, "DeregisterInstancesFromLoadBalancer", late...)
 
 	// Out and in again: what was said before no longer counts.
 	one := join(named("web"), []string{"Instances.member.1.InstanceId", good})

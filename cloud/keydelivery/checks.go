@@ -124,7 +124,11 @@ func (c *Checker) Verify(ctx context.Context, r *Request, callerInstanceID strin
 }
 
 // certificate is check 3.
-func (c *Checker) certificate(ctx context.Context, text []byte, now time.Time) (*x509.Certificate, *ecdsa.PublicKey, error) {
+func (c *Checker) certificate(
+	ctx context.Context,
+	text []byte,
+	now time.Time,
+) (*x509.Certificate, *ecdsa.PublicKey, error) {
 	cert, err := parseCertificate(text)
 	if err != nil {
 		return nil, nil, &Denial{ReasonCertificateMalformed, err.Error()}

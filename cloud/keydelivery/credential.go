@@ -22,7 +22,12 @@ const (
 )
 
 // SealCredential seals an LBVM's identity to a node for one instance.
-func SealCredential(node *x509.Certificate, nodeID, instanceID string, id Identity, iamCertPEM []byte) (*Credential, error) {
+func SealCredential(
+	node *x509.Certificate,
+	nodeID, instanceID string,
+	id Identity,
+	iamCertPEM []byte,
+) (*Credential, error) {
 	to, ok := node.PublicKey.(*ecdsa.PublicKey)
 	if !ok {
 		return nil, fmt.Errorf("seal credential to node %s: its NODECERT has no P-256 key", nodeID)

@@ -46,7 +46,12 @@ func newWorld(t testing.TB) *world {
 	return w
 }
 
-func (w *world) newIdentity(t testing.TB, a *keydelivery.Authority, id string, from, to time.Time) keydelivery.Identity {
+func (w *world) newIdentity(
+	t testing.TB,
+	a *keydelivery.Authority,
+	id string,
+	from, to time.Time,
+) keydelivery.Identity {
 	t.Helper()
 	key, text, err := keydelivery.NewLBKey()
 	if err != nil {
@@ -147,11 +152,23 @@ func TestVerifyDenies(t *testing.T) {
 		caller string
 		want   keydelivery.Reason
 	}{
-		{name: "profile 1", alter: func(r *keydelivery.Request) { r.Profile = 1; r.Nonce = "" }, want: keydelivery.ReasonProfile},
-		{name: "no PEM", alter: func(r *keydelivery.Request) { r.CertPEM = []byte("hello") }, want: keydelivery.ReasonCertificateMalformed},
+		{
+			name:  "profile 1",
+			alter: func(r *keydelivery.Request) { r.Profile = 1; r.Nonce = "" },
+			want:  keydelivery.ReasonProfile,
+		},
+		{
+			name:  "no PEM",
+			alter: func(r *keydelivery.Request) { r.CertPEM = []byte("hello") },
+			want:  keydelivery.ReasonCertificateMalformed,
+		},
 		{name: "CA:TRUE", id: selfSigned(true), want: keydelivery.ReasonCertificateKind},
 		{name: "self-signed", id: selfSigned(false), want: keydelivery.ReasonIssuer},
-		{name: "another IAM's", id: w.newIdentity(t, stranger, instance, now, now.Add(time.Hour)), want: keydelivery.ReasonIssuer},
+		{
+			name: "another IAM's",
+			id:   w.newIdentity(t, stranger, instance, now, now.Add(time.Hour)),
+			want: keydelivery.ReasonIssuer,
+		},
 		{name: "expired LBCERT", id: w.newIdentity(t, w.authority, instance, now.Add(-2*time.Hour), now.Add(-time.Hour)),
 			want: keydelivery.ReasonValidity},
 		{name: "LBCERT not valid yet", id: w.newIdentity(t, w.authority, instance, now.Add(time.Hour), now.Add(2*time.Hour)),
@@ -165,11 +182,27 @@ func TestVerifyDenies(t *testing.T) {
 		{name: "timestamp altered", alter: func(r *keydelivery.Request) {
 			r.Timestamp = now.Add(time.Second).Format("2006-01-02T15:04:05Z")
 		}, want: keydelivery.ReasonSignature},
-		{name: "timestamp malformed", alter: func(r *keydelivery.Request) { r.Timestamp = "now" }, want: keydelivery.ReasonTimestamp},
+		{
+			name:  "timestamp malformed",
+			alter: func(r *keydelivery.Request) { r.Timestamp = "now" },
+			want:  keydelivery.ReasonTimestamp,
+		},
 		{name: "ARN altered", alter: func(r *keydelivery.Request) { r.ARN += "x" }, want: keydelivery.ReasonSignature},
-		{name: "nonce altered", alter: func(r *keydelivery.Request) { r.Nonce = "A" + r.Nonce[1:] }, want: keydelivery.ReasonSignature},
-		{name: "signature altered", alter: func(r *keydelivery.Request) { r.Signature[10] ^= 1 }, want: keydelivery.ReasonSignature},
-		{name: "signature empty", alter: func(r *keydelivery.Request) { r.Signature = nil }, want: keydelivery.ReasonSignature},
+		{
+			name:  "nonce altered",
+			alter: func(r *keydelivery.Request) { r.Nonce = "A" + r.Nonce[1:] },
+			want:  keydelivery.ReasonSignature,
+		},
+		{
+			name:  "signature altered",
+			alter: func(r *keydelivery.Request) { r.Signature[10] ^= 1 },
+			want:  keydelivery.ReasonSignature,
+		},
+		{
+			name:  "signature empty",
+			alter: func(r *keydelivery.Request) { r.Signature = nil },
+			want:  keydelivery.ReasonSignature,
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -272,7 +305,10 @@ func TestOpenRefuses(t *testing.T) {
 		{name: "answer to another request", alter: func(a *keydelivery.Answer) { *a = *otherAnswer }},
 		{name: "key of another answer", alter: func(a *keydelivery.Answer) { a.ServerPk = otherAnswer.ServerPk }},
 		{name: "another ARN", alter: func(a *keydelivery.Answer) { a.CertificateARN += "x" }},
-		{name: "certificate altered", alter: func(a *keydelivery.Answer) { a.ServerCertificate = "A" + a.ServerCertificate[1:] }},
+		{
+			name:  "certificate altered",
+			alter: func(a *keydelivery.Answer) { a.ServerCertificate = "A" + a.ServerCertificate[1:] },
+		},
 		{name: "signature altered", alter: func(a *keydelivery.Answer) { a.Signature = "A" + a.Signature[1:] }},
 		{name: "signature no base64", alter: func(a *keydelivery.Answer) { a.Signature = "!" }},
 		{name: "another LBPK", id: sibling},

@@ -112,7 +112,10 @@ func TestCredentialOpensForItsNodeAndInstanceOnly(t *testing.T) {
 		{name: "key and certificate exchanged", alter: func(c *keydelivery.Credential) {
 			c.SealedKey, c.SealedCert = c.SealedCert, c.SealedKey
 		}},
-		{name: "key altered", alter: func(c *keydelivery.Credential) { c.SealedKey = c.SealedKey[:len(c.SealedKey)-4] + "AAAA" }},
+		{
+			name:  "key altered",
+			alter: func(c *keydelivery.Credential) { c.SealedKey = c.SealedKey[:len(c.SealedKey)-4] + "AAAA" },
+		},
 		{name: "no JWE", alter: func(c *keydelivery.Credential) { c.SealedKey = "hello" }},
 	}
 	for _, tt := range tests {
@@ -178,7 +181,10 @@ func newMedium(t testing.TB) *keydelivery.Medium {
 	return &keydelivery.Medium{
 		LBCertPEM: w.id.CertPEM, LBKey: w.id.Key, IAMCertPEM: w.authority.CertificatePEM(), CloudCertPEM: w.certPEM,
 		Boot: keydelivery.Boot{FormatVersion: keydelivery.BootFormat, InstanceID: instance, CAPEM: "pem", Region: "us-east-1",
-			Endpoints: map[string]string{"iam": "https://a", "elb": "https://a"}, Entropy: make([]byte, keydelivery.EntropySize)},
+			Endpoints: map[string]string{
+				"iam": "https://a",
+				"elb": "https://a",
+			}, Entropy: make([]byte, keydelivery.EntropySize)},
 	}
 }
 
@@ -203,7 +209,8 @@ func TestMediumRoundTrip(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !bytes.Equal(got.LBKey, want.LBKey) || got.Boot.InstanceID != instance || !bytes.Equal(got.LBCertPEM, want.LBCertPEM) {
+	if !bytes.Equal(got.LBKey, want.LBKey) || got.Boot.InstanceID != instance ||
+		!bytes.Equal(got.LBCertPEM, want.LBCertPEM) {
 		t.Error("what was read is not what was written")
 	}
 	var raw map[string]string
@@ -225,13 +232,22 @@ func TestReadMediumRefuses(t *testing.T) {
 	}{
 		{name: "no credential", alter: func(f fstest.MapFS) { delete(f, "credential") }, naming: "credential"},
 		{name: "no boot file", alter: func(f fstest.MapFS) { delete(f, "cloudtwin.json") }, naming: "cloudtwin.json"},
-		{name: "truncated", alter: func(f fstest.MapFS) { f["credential"].Data = f["credential"].Data[:200] }, naming: "credential"},
+		{
+			name:   "truncated",
+			alter:  func(f fstest.MapFS) { f["credential"].Data = f["credential"].Data[:200] },
+			naming: "credential",
+		},
 		{name: "too long", alter: func(f fstest.MapFS) { f["credential"].Data = make([]byte, 70<<10) }, naming: "longer"},
 		{name: "another instance's boot file", alter: func(f fstest.MapFS) {
 			f["cloudtwin.json"].Data = bytes.Replace(f["cloudtwin.json"].Data, []byte(instance), []byte("i-other"), 1)
 		}, naming: "i-other"},
 		{name: "another version", alter: func(f fstest.MapFS) {
-			f["cloudtwin.json"].Data = bytes.Replace(f["cloudtwin.json"].Data, []byte(`"formatVersion":1`), []byte(`"formatVersion":9`), 1)
+			f["cloudtwin.json"].Data = bytes.Replace(
+				f["cloudtwin.json"].Data,
+				[]byte(`"formatVersion":1`),
+				[]byte(`"formatVersion":9`),
+				1,
+			)
 		}, naming: "formatVersion"},
 		{name: "short entropy", alter: func(f fstest.MapFS) {
 			f["cloudtwin.json"].Data = bytes.Replace(f["cloudtwin.json"].Data, []byte("AAAAAAAA"), []byte("AAAA"), 1)
@@ -298,7 +314,9 @@ func FuzzReadMedium(f *testing.F) {
 }
 
 func FuzzParseAnswer(f *testing.F) {
-	body, err := (&keydelivery.Answer{CertificateARN: arn, ServerCertificate: "a", ServerPk: "b", Signature: "c"}).MarshalXMLBody("r")
+	body, err := (&keydelivery.Answer{CertificateARN: arn, ServerCertificate: "a", ServerPk: "b", Signature: "c"}).MarshalXMLBody(
+		"r",
+	)
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -99,7 +99,8 @@ func FuzzParseToken(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if again, err := nodelink.ParseToken(tok.Text()); err != nil || again.Secret != tok.Secret || again.CAHash != tok.CAHash {
+		if again, err := nodelink.ParseToken(tok.Text()); err != nil || again.Secret != tok.Secret ||
+			again.CAHash != tok.CAHash {
 			t.Fatalf("%q does not survive its own text: %v", text, err)
 		}
 	})

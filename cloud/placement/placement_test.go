@@ -93,7 +93,8 @@ func start(t *testing.T, change func(*placement.Config)) *fixture {
 
 func request(t *testing.T, key any, name string) []byte {
 	t.Helper()
-	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: pkix.Name{CommonName: name}}, key)
+	der, err := x509.CreateCertificateRequest(rand.Reader,
+		&x509.CertificateRequest{Subject: pkix.Name{CommonName: name}}, key)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -162,7 +163,10 @@ func TestCASurvivesARestartAndSignsApart(t *testing.T) {
 		t.Errorf("NODECERT has usage %b, CA %v, name %s", node.KeyUsage, node.IsCA, node.Subject.CommonName)
 	}
 	if _, err := placement.OpenCA(t.Context(), placement.CAConfig{
-		Store: f.store, Seal: seal, Open: func(string, string) (keydelivery.Secret, error) { return nil, errors.New("wrong root key") },
+		Store: f.store, Seal: seal, Open: func(string, string) (keydelivery.Secret, error) {
+			return nil,
+				errors.New("wrong root key")
+		},
 	}); err == nil {
 		t.Error("the CA opened without its key")
 	}
@@ -207,12 +211,16 @@ func TestEnrolRefuses(t *testing.T) {
 		csr             []byte
 		want            error
 	}{
-		{name: "used token", token: used, id: "node-2", csr: request(t, newKey(t), "node-2"), want: placement.ErrTokenRefused},
-		{name: "expired token", token: expired, id: "node-2", csr: request(t, newKey(t), "node-2"), want: placement.ErrTokenRefused},
-		{name: "forged token", token: forged.Text(), id: "node-2", csr: request(t, newKey(t), "node-2"), want: placement.ErrTokenRefused},
+		{name: "used token", token: used, id: "node-2", csr: request(t, newKey(t), "node-2"),
+			want: placement.ErrTokenRefused},
+		{name: "expired token", token: expired, id: "node-2", csr: request(t, newKey(t), "node-2"),
+			want: placement.ErrTokenRefused},
+		{name: "forged token", token: forged.Text(), id: "node-2", csr: request(t, newKey(t), "node-2"),
+			want: placement.ErrTokenRefused},
 		{name: "no token", id: "node-2", csr: request(t, newKey(t), "node-2"), want: placement.ErrTokenRefused},
 		{name: "taken id", token: fresh, id: "first", csr: request(t, newKey(t), "first"), want: placement.ErrNodeExists},
-		{name: "other name in the request", token: fresh, id: "node-2", csr: request(t, newKey(t), "first"), want: placement.ErrRequest},
+		{name: "other name in the request", token: fresh, id: "node-2", csr: request(t, newKey(t), "first"),
+			want: placement.ErrRequest},
 		{name: "malformed id", token: fresh, id: "a/b", csr: request(t, newKey(t), "a/b"), want: placement.ErrRequest},
 		{name: "RSA key", token: fresh, id: "node-2", csr: request(t, rsaKey, "node-2"), want: placement.ErrRequest},
 		{name: "P-384 key", token: fresh, id: "node-2", csr: request(t, p384, "node-2"), want: placement.ErrRequest},

@@ -20,7 +20,7 @@ const clientTimeout = 10 * time.Second
 
 // Page is what a web guest answers with.
 type Page struct {
-	InstanceID string              `json:"instanceId"`
+	InstanceID string              `json:"instance"`
 	Method     string              `json:"method"`
 	Path       string              `json:"path"`
 	Headers    map[string][]string `json:"headers"`

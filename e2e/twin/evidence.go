@@ -35,12 +35,19 @@ func (t *Twin) Events() ([]journal.Event, error) {
 	return events, lines.Err()
 }
 
-// keepEvidence puts into a failed spec's report what its time left in the journal (API trace, deliveries,
-// milestones), the consoles of all guests, and the logs of cloud and node.
+// KeepEvidence puts into the report of every spec that fails what its time left in the journal (API trace,
+// deliveries, milestones), the consoles of all guests, and the logs of cloud and node. It belongs in the suite's or
+// container's top level; of gives the twin, nil before it was started.
+func KeepEvidence(of func() *Twin) bool {
+	ginkgo.JustAfterEach(func() {
+		if t := of(); t != nil && ginkgo.CurrentSpecReport().Failed() {
+			t.keepEvidence(ginkgo.CurrentSpecReport())
+		}
+	})
+	return true
+}
+
 func (t *Twin) keepEvidence(report ginkgo.SpecReport) {
-	if !report.Failed() {
-		return
-	}
 	ginkgo.AddReportEntry("events", t.eventsSince(report.StartTime), ginkgo.ReportEntryVisibilityFailureOrVerbose)
 	ctx, cancel := context.WithTimeout(context.Background(), clientTimeout)
 	defer cancel()

@@ -71,6 +71,21 @@ func (t *Twin) CreateLoadBalancer(backends []string, listeners ...types.Listener
 	return lb
 }
 
+// deleteLoadBalancersNaming deletes the load balancers with a listener that names a certificate, which keep it from
+// being deleted. Deleting one again, after its own spec, is no error.
+func (t *Twin) deleteLoadBalancersNaming(arn string) {
+	ginkgo.GinkgoHelper()
+	status, err := t.Operator.Status(context.Background())
+	gomega.Expect(err).NotTo(gomega.HaveOccurred())
+	for _, lb := range status.LoadBalancers {
+		if slices.ContainsFunc(lb.Listeners, func(l operator.Listener) bool { return l.Certificate == arn }) {
+			_, err := t.ELB.DeleteLoadBalancer(context.Background(),
+				&elasticloadbalancing.DeleteLoadBalancerInput{LoadBalancerName: aws.String(lb.Name)})
+			gomega.Expect(err).NotTo(gomega.HaveOccurred())
+		}
+	}
+}
+
 // CheckHealth has backends checked against target every few seconds.
 func (lb *LoadBalancer) CheckHealth(target string) {
 	ginkgo.GinkgoHelper()

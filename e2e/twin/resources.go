@@ -3,12 +3,14 @@ package twin
 import (
 	"context"
 	"encoding/base64"
+	"errors"
 	"slices"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	"github.com/aws/aws-sdk-go-v2/service/iam"
+	iamtypes "github.com/aws/aws-sdk-go-v2/service/iam/types"
 	ginkgo "github.com/onsi/ginkgo/v2"
 	"github.com/onsi/gomega"
 
@@ -41,7 +43,26 @@ func (t *Twin) UploadAs(name string, algorithm pki.Algorithm, hostname string) *
 		PrivateKey: aws.String(string(pair.KeyPEM)), CertificateChain: aws.String(string(ca.PEM)),
 	})
 	gomega.Expect(err).NotTo(gomega.HaveOccurred(), "upload certificate %s", name)
-	return &Certificate{Pair: pair, Name: name, ARN: aws.ToString(out.ServerCertificateMetadata.Arn), CA: ca}
+	// An account has room for twenty. A spec that renamed its certificate has taken care of it.
+	arn := aws.ToString(out.ServerCertificateMetadata.Arn)
+	ginkgo.DeferCleanup(func() {
+		t.deleteLoadBalancersNaming(arn)
+		err := t.DeleteCertificate(name)
+		if _, gone := errors.AsType[*iamtypes.NoSuchEntityException](err); !gone {
+			gomega.Expect(err).NotTo(gomega.HaveOccurred(), "delete certificate %s", name)
+		}
+	})
+	return &Certificate{Pair: pair, Name: name, ARN: arn, CA: ca}
+}
+
+// RenameCertificate moves a certificate away from its ARN: what named the ARN now names nothing. It is deleted after
+// the spec.
+func (t *Twin) RenameCertificate(name, to string) {
+	ginkgo.GinkgoHelper()
+	_, err := t.IAM.UpdateServerCertificate(context.Background(), &iam.UpdateServerCertificateInput{
+		ServerCertificateName: aws.String(name), NewServerCertificateName: aws.String(to)})
+	gomega.Expect(err).NotTo(gomega.HaveOccurred(), "rename certificate %s", name)
+	ginkgo.DeferCleanup(func() { gomega.Expect(t.DeleteCertificate(to)).To(gomega.Succeed()) })
 }
 
 // DeleteCertificate deletes a server certificate and returns the cloud's answer.

@@ -57,7 +57,8 @@ type Twin struct {
 	baseURL string
 }
 
-// Start starts a cloud and a node for the suite and ends them after it. It fails the suite when it cannot.
+// Start starts a cloud and a node for the suite and ends them after it. It fails the suite when it cannot. Call it in
+// BeforeSuite or BeforeAll, and KeepEvidence beside that.
 func Start() *Twin {
 	ginkgo.GinkgoHelper()
 	dir, err := os.MkdirTemp("", "ct")
@@ -69,7 +70,6 @@ func Start() *Twin {
 	t.waitForCloud()
 	t.StartNode()
 	t.connect()
-	ginkgo.ReportAfterEach(t.keepEvidence)
 	return t
 }
 

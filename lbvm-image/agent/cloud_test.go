@@ -1,20 +1,13 @@
 package agent_test
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/rsa"
+	"bytes"
 	"crypto/sha256"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/hex"
-	"encoding/pem"
 	"fmt"
 	"io"
 	"log"
-	"math/big"
 	"net"
 	"net/http"
 	"net/url"
@@ -222,7 +215,8 @@ func (c *fakeCloud) authenticate(r *http.Request, body []byte) (code string) {
 	if err != nil || time.Since(when).Abs() > 15*time.Minute {
 		return "SignatureDoesNotMatch"
 	}
-	again, err := http.NewRequestWithContext(r.Context(), r.Method, "https://"+r.Host+r.URL.Path, strings.NewReader(string(body)))
+	target := "https://" + r.Host + r.URL.Path
+	again, err := http.NewRequestWithContext(r.Context(), r.Method, target, bytes.NewReader(body))
 	if err != nil {
 		return "InternalFailure"
 	}
@@ -317,7 +311,7 @@ func (c *fakeCloud) download(w http.ResponseWriter, r *http.Request, form url.Va
 
 func refuse(w http.ResponseWriter, status int, code string) {
 	w.WriteHeader(status)
-	_, _ = fmt.Fprintf(w, `<ErrorResponse><Error><Type>Sender</Type><Code>%s</Code><Message>no</Message></Error></ErrorResponse>`, code)
+	_, _ = io.WriteString(w, errorBody(code))
 }
 
 // medium makes what the node writes on a floppy for this instance.
@@ -339,97 +333,4 @@ func (c *fakeCloud) medium(instance string, notAfter time.Time) *keydelivery.Med
 			CAPEM:     string(c.ca.certPEM()), Entropy: make([]byte, keydelivery.EntropySize), Region: "us-east-1",
 		},
 	}
-}
-
-// pair is a certificate with its key.
-type pair struct {
-	cert *x509.Certificate
-	key  signer
-}
-
-type signer interface {
-	Public() any
-	private() any
-}
-
-type rsaSigner struct{ *rsa.PrivateKey }
-
-func (s rsaSigner) Public() any  { return s.PrivateKey.Public() }
-func (s rsaSigner) private() any { return s.PrivateKey }
-
-type ecSigner struct{ *ecdsa.PrivateKey }
-
-func (s ecSigner) Public() any  { return s.PrivateKey.Public() }
-func (s ecSigner) private() any { return s.PrivateKey }
-
-func ecdsaKey(t *testing.T) signer {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return ecSigner{key}
-}
-
-func rsaKey(t *testing.T) signer {
-	t.Helper()
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return rsaSigner{key}
-}
-
-// newPair makes a certificate for a name, or for addresses, signed by issuer; nil makes a CA.
-func newPair(t *testing.T, issuer *pair, name string, key signer, ips ...net.IP) *pair {
-	t.Helper()
-	serial, err := rand.Int(rand.Reader, big.NewInt(1<<62))
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: serial, Subject: pkix.Name{CommonName: name}, IPAddresses: ips,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(365 * 24 * time.Hour),
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-		BasicConstraintsValid: true,
-	}
-	if name != "" {
-		template.DNSNames = []string{name}
-	}
-	parent, signWith := template, key
-	if issuer == nil {
-		template.IsCA, template.KeyUsage, template.ExtKeyUsage = true, x509.KeyUsageCertSign, nil
-	} else {
-		parent, signWith = issuer.cert, issuer.key
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), signWith.private())
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &pair{cert: cert, key: key}
-}
-
-func (p *pair) certPEM() []byte {
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: p.cert.Raw})
-}
-
-func (p *pair) keyPEM(t *testing.T) keydelivery.Secret {
-	der, err := x509.MarshalPKCS8PrivateKey(p.key.private())
-	if err != nil {
-		t.Error(err)
-	}
-	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
-}
-
-func (p *pair) tls() tls.Certificate {
-	return tls.Certificate{Certificate: [][]byte{p.cert.Raw}, PrivateKey: p.key.private(), Leaf: p.cert}
-}
-
-func (p *pair) fingerprint() string {
-	sum := sha256.Sum256(p.cert.Raw)
-	return hex.EncodeToString(sum[:])
 }

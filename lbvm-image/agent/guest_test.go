@@ -213,7 +213,8 @@ func (g *guest) expect(within time.Duration, times int, stage string, attrs ...s
 		case <-timer.C:
 			g.console.mu.Lock()
 			defer g.console.mu.Unlock()
-			g.t.Fatalf("no %d milestones %s %v within %s; the console has\n%s", times, stage, attrs, within, g.console.raw.String())
+			g.t.Fatalf("no %d milestones %s %v within %s; the console has\n%s",
+				times, stage, attrs, within, g.console.raw.String())
 		}
 	}
 }

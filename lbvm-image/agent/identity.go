@@ -16,6 +16,8 @@ const (
 	// mediumAttempts is how often a medium is read before it counts as damaged: floppies have passing read errors.
 	mediumAttempts = 3
 	mediumPause    = 200 * time.Millisecond
+	// mediumAgain is how long to wait for a medium to be there once more.
+	mediumAgain = 2 * time.Second
 	// clockLeeway forgives a clock that is a little behind the one by which LBCERT was made.
 	clockLeeway = time.Minute
 )
@@ -73,18 +75,25 @@ func (id *identity) wipeIfDone() {
 	}
 }
 
-// readMedium waits for a medium and reads it, some times over if it must.
+// readMedium waits for a medium and reads it, some times over if it must. A medium that stays bad is an error.
 func readMedium(ctx context.Context, world World) (*identity, error) {
-	for attempt := 1; ; attempt++ {
-		id, err := readMediumOnce(ctx, world)
-		if err == nil || attempt == mediumAttempts || !errors.Is(err, keydelivery.ErrMedium) {
-			return id, err
-		}
+	id, err := readMediumOnce(ctx, world)
+	for attempt := 1; attempt < mediumAttempts && errors.Is(err, keydelivery.ErrMedium); attempt++ {
 		world.Logger.Warn("medium not read", "attempt", attempt, "error", err)
 		if !sleep(ctx, mediumPause) {
 			return nil, context.Cause(ctx)
 		}
+		// A source that does not give the same medium again has seen no read error: what is on it is bad.
+		again, cancel := context.WithTimeout(ctx, mediumAgain)
+		next, nextErr := readMediumOnce(again, world)
+		gone := again.Err() != nil
+		cancel()
+		if nextErr != nil && gone {
+			return nil, err
+		}
+		id, err = next, nextErr
 	}
+	return id, err
 }
 
 func readMediumOnce(ctx context.Context, world World) (*identity, error) {

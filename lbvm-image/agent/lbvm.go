@@ -155,7 +155,9 @@ func (vm *lbvm) serve(ctx context.Context, boot keydelivery.Boot) error {
 		return &fatal{phrase: "medium: " + oneLine(err.Error()), cause: err}
 	}
 	defer vm.control.Close()
-	vm.balancer, err = balancer.New(balancer.Config{Dial: vm.world.Dial, Logger: vm.world.Logger})
+	vm.balancer, err = balancer.New(balancer.Config{
+		Dial: vm.world.Dial, Connections: vm.world.Connections, Logger: vm.world.Logger,
+	})
 	if err != nil {
 		return err
 	}

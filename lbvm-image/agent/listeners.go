@@ -20,6 +20,8 @@ const (
 	longPoll = 20 * time.Second
 	// settle lies at least between two answers, so that a cloud in turmoil is not asked without end.
 	settle = 50 * time.Millisecond
+	// maxAsk is the longest pause between attempts to reach a cloud that is away.
+	maxAsk = 5 * time.Second
 	// Bounds and default of the pauses that a cloud asks for which knows no long poll.
 	minPoll, defaultPoll, maxPoll = time.Second, 5 * time.Second, time.Minute
 )
@@ -42,7 +44,7 @@ func newListeners(
 
 // followListeners keeps what is served like what elb describes. While elb cannot be asked, what was served is served.
 func (vm *lbvm) followListeners(ctx context.Context) error {
-	pause := backoff{first: firstRetry, max: maxRetry}
+	pause := backoff{first: firstRetry, max: maxAsk}
 	revision := ""
 	for first := true; ; {
 		began := time.Now()

@@ -253,7 +253,8 @@ func TestWithdrawnComesBack(t *testing.T) {
 	}
 }
 
-// TestTroubleTakesNothingAway: a cloud that hangs, fails or talks nonsense leaves the certificate of the same ARN in use.
+// TestTroubleTakesNothingAway: a cloud that hangs, fails or talks nonsense leaves the certificate of the same ARN in
+// use.
 func TestTroubleTakesNothingAway(t *testing.T) {
 	tests := []struct {
 		name   string
@@ -374,4 +375,5 @@ func errorBody(code string) string {
 const otherAnswer = `<euca:DownloadServerCertificateResponseType xmlns:euca="http://msgs.eucalyptus.com/4.0">
 <euca:downloadServerCertificateResult><euca:certificateArn>` + arnA + `</euca:certificateArn>
 <euca:serverCertificate>QUJD</euca:serverCertificate><euca:serverPk>a.b.c.d.e</euca:serverPk>
-<euca:signature>QUJD</euca:signature></euca:downloadServerCertificateResult></euca:DownloadServerCertificateResponseType>`
+<euca:signature>QUJD</euca:signature></euca:downloadServerCertificateResult>
+</euca:DownloadServerCertificateResponseType>`

@@ -67,12 +67,16 @@ func runWeb(ctx context.Context, world World) error {
 		IdleTimeout:       2 * time.Minute,
 		ErrorLog:          slog.NewLogLogger(world.Logger.Handler(), slog.LevelDebug),
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- server.Serve(listener) }()
+	var serveErr error
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		serveErr = server.Serve(listener)
+	}()
 	world.Console.Milestone(StageServing, slog.String("port", strconv.Itoa(site.port)))
 	select {
-	case err := <-ended:
-		return &fatal{phrase: "port broke", cause: err}
+	case <-ended:
+		return &fatal{phrase: "port broke", cause: serveErr}
 	case <-ctx.Done():
 	}
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), webDrain)

@@ -37,6 +37,9 @@ type World struct {
 	// PowerOff switches the machine off. It is the last thing the agent does, after the milestone "power-off", and
 	// it may not return. Nil: the agent just returns.
 	PowerOff func()
+	// Connections bounds the clients that each listener serves at once; further ones wait. Default 256, for which the
+	// smallest instance type has the memory.
+	Connections int
 	// MetadataURL is the base of the instance metadata service, without a trailing slash. Default DefaultMetadataURL.
 	MetadataURL string
 }

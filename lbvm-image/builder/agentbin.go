@@ -28,7 +28,7 @@ func (b *build) agent(ctx context.Context) ([]byte, error) {
 		}
 	}
 	op := "read agent " + path
-	binary, err := os.ReadFile(path) //nolint:gosec // the caller's own binary
+	binary, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fail(op, fmt.Errorf("%w: %w", ErrNoAgent, err), "build it with: CGO_ENABLED=0 go build "+agentPackage)
 	}
@@ -43,7 +43,7 @@ func buildAgent(ctx context.Context, source, out string) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, agentBuildTimeout)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", //nolint:gosec // fixed program
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false",
 		"-ldflags", "-s -w -buildid=", "-o", out, agentPackage)
 	cmd.Dir = source
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64", "GOAMD64=v1", "GOFLAGS=")

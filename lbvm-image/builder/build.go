@@ -45,13 +45,13 @@ func Build(ctx context.Context, cfg Config) ([]Image, error) {
 	if b.tmp, err = os.MkdirTemp(cfg.CacheDir, tempPrefix); err != nil {
 		return nil, fail("build images", err, "")
 	}
-	defer os.RemoveAll(b.tmp) //nolint:errcheck // the next build clears what is left
+	defer os.RemoveAll(b.tmp)
 	return b.run(ctx)
 }
 
 // lock makes dir and takes its lock, waiting for another build to finish.
 func lock(ctx context.Context, dir string) (unlock func(), err error) {
-	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // nothing secret in an image
+	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // G301: readable for the user that runs QEMU
 		return nil, fmt.Errorf("make folder: %w", err)
 	}
 	l := flock.New(filepath.Join(dir, ".lock"))
@@ -95,8 +95,8 @@ func (b *build) image(f Flavour, agent []byte, k *kernel) (Image, error) {
 	if err != nil {
 		return Image{}, fmt.Errorf("make image folder: %w", err)
 	}
-	defer os.RemoveAll(tmp)                      //nolint:errcheck // gone when published
-	if err := os.Chmod(tmp, 0o755); err != nil { //nolint:gosec // nothing secret in an image
+	defer os.RemoveAll(tmp)
+	if err := os.Chmod(tmp, 0o755); err != nil { //nolint:gosec // G302: readable for the user that runs QEMU
 		return Image{}, fmt.Errorf("make image folder: %w", err)
 	}
 	initrd, err := initramfs(f, agent, k.modules[f])

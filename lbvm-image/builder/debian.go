@@ -129,7 +129,7 @@ func (b *build) download(ctx context.Context, p debianPackage) (string, error) {
 	if err != nil {
 		return "", fail(op, err, "")
 	}
-	defer os.RemoveAll(dir) //nolint:errcheck // the next build clears what is left
+	defer os.RemoveAll(dir)
 	if _, err := runTool(ctx, aptDownloadTimeout, dir, "apt-get", "download", "-qq", p.name+"="+p.version); err != nil {
 		return "", fail(op, fmt.Errorf("%w: %w", ErrNoKernelPackage, err),
 			"run apt-get update and check the network, or give --kernel and --modules")
@@ -143,8 +143,8 @@ func (b *build) download(ctx context.Context, p debianPackage) (string, error) {
 		return "", fail(op, err, "")
 	}
 	if sum.SHA256 != p.sha256 {
-		return "", fail(op, fmt.Errorf("%w: the file's SHA-256 is %s, apt's list says %s", ErrNoKernelPackage, sum.SHA256, p.sha256),
-			"run apt-get update")
+		err := fmt.Errorf("%w: the file's SHA-256 is %s, apt's list says %s", ErrNoKernelPackage, sum.SHA256, p.sha256)
+		return "", fail(op, err, "run apt-get update")
 	}
 	return target, fail(op, os.Rename(found[0], target), "")
 }
@@ -163,7 +163,7 @@ func (b *build) unpack(ctx context.Context, p debianPackage, deb string) (kernel
 	if err != nil {
 		return "", "", fail(op, err, "")
 	}
-	defer os.RemoveAll(tmp) //nolint:errcheck // the next build clears what is left
+	defer os.RemoveAll(tmp)
 	all, keep := filepath.Join(tmp, "all"), filepath.Join(tmp, "keep")
 	if _, err := runTool(ctx, unpackTimeout, "", "dpkg-deb", "--extract", deb, all); err != nil {
 		if errors.Is(err, exec.ErrNotFound) {
@@ -219,7 +219,7 @@ func keepNeeded(all, keep string) error {
 func runTool(ctx context.Context, limit time.Duration, dir, name string, args ...string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, name, args...) //nolint:gosec // fixed programs; names are checked by the callers
+	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "LC_ALL=C.UTF-8")
 	cmd.WaitDelay = time.Second

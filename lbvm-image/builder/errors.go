@@ -15,7 +15,8 @@ var (
 	ErrNoKernelPackage = errors.New("kernel package is not available")
 	// ErrNotKernel means that a file is neither a bzImage nor an ELF kernel for x86-64.
 	ErrNotKernel = errors.New("not a Linux kernel image")
-	// ErrNoPVH means that the kernel has no PVH entry point (CONFIG_PVH), so it cannot be started without unpacking itself.
+	// ErrNoPVH means that the kernel has no PVH entry point (CONFIG_PVH), so it cannot be started without unpacking
+	// itself.
 	ErrNoPVH = errors.New("kernel has no PVH entry point")
 	// ErrNoModule means that a module which the guest needs is neither built in nor in the modules folder.
 	ErrNoModule = errors.New("kernel module is missing")
@@ -54,7 +55,11 @@ func fail(op string, err error, hint string) error {
 		return nil
 	}
 	if diskFull(err) && !errors.Is(err, ErrDiskFull) {
-		return &Error{Op: op, Err: fmt.Errorf("%w: %w", ErrDiskFull, err), Hint: "free some space: a build needs about 700 MB in the cache folder"}
+		return &Error{
+			Op:   op,
+			Err:  fmt.Errorf("%w: %w", ErrDiskFull, err),
+			Hint: "free some space: a build needs about 700 MB in the cache folder",
+		}
 	}
 	var wrapped *Error
 	if hint == "" && errors.As(err, &wrapped) {

@@ -39,11 +39,11 @@ func shortSum(parts ...string) string {
 
 // fileSum reads the file at path to its end.
 func fileSum(path string) (File, error) {
-	f, err := os.Open(path) //nolint:gosec // paths are the caller's
+	f, err := os.Open(path)
 	if err != nil {
 		return File{}, fmt.Errorf("hash file: %w", err)
 	}
-	defer f.Close() //nolint:errcheck // only read
+	defer f.Close()
 	h := sha256.New()
 	n, err := io.Copy(h, f)
 	if err != nil {
@@ -54,15 +54,15 @@ func fileSum(path string) (File, error) {
 
 // copyFile makes the folders that dst needs.
 func copyFile(dst, src string, mode os.FileMode) error {
-	in, err := os.Open(src) //nolint:gosec // paths are the caller's
+	in, err := os.Open(src)
 	if err != nil {
 		return fmt.Errorf("copy file: %w", err)
 	}
-	defer in.Close()                                              //nolint:errcheck // only read
-	if err := os.MkdirAll(filepath.Dir(dst), 0o755); err != nil { //nolint:gosec // nothing secret in an image
+	defer in.Close()
+	if err := os.MkdirAll(filepath.Dir(dst), 0o750); err != nil {
 		return fmt.Errorf("copy file: %w", err)
 	}
-	out, err := os.OpenFile(dst, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, mode) //nolint:gosec // see above
+	out, err := os.OpenFile(dst, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, mode)
 	if err != nil {
 		return fmt.Errorf("copy file: %w", err)
 	}
@@ -77,7 +77,7 @@ func copyFile(dst, src string, mode os.FileMode) error {
 // new folder, never a mixture; the old one is removed.
 func publish(tmp, target string) error {
 	if _, err := os.Lstat(target); errors.Is(err, os.ErrNotExist) {
-		return os.Rename(tmp, target) //nolint:wrapcheck // names both paths
+		return os.Rename(tmp, target)
 	}
 	err := unix.Renameat2(unix.AT_FDCWD, tmp, unix.AT_FDCWD, target, unix.RENAME_EXCHANGE)
 	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) { // a file system that cannot exchange
@@ -85,12 +85,12 @@ func publish(tmp, target string) error {
 		if err := errors.Join(os.Rename(target, old), os.Rename(tmp, target)); err != nil {
 			return err
 		}
-		return os.RemoveAll(old) //nolint:wrapcheck // names the path
+		return os.RemoveAll(old)
 	}
 	if err != nil {
 		return fmt.Errorf("exchange %s and %s: %w", tmp, target, err)
 	}
-	return os.RemoveAll(tmp) //nolint:wrapcheck // names the path
+	return os.RemoveAll(tmp)
 }
 
 // clearTemps removes what a killed build left in dir. The caller holds the lock.

@@ -114,8 +114,8 @@ func Load(dir, name string) (Image, error) {
 		case err != nil:
 			return Image{}, fail(op, fmt.Errorf("%w: %w", ErrDamaged, err), buildHint)
 		case info.Size() != out.Size:
-			return Image{}, fail(op, fmt.Errorf("%w: %s has %d bytes, its manifest says %d", ErrDamaged, out.Name, info.Size(), out.Size),
-				buildHint)
+			err := fmt.Errorf("%w: %s has %d bytes, its manifest says %d", ErrDamaged, out.Name, info.Size(), out.Size)
+			return Image{}, fail(op, err, buildHint)
 		}
 	}
 	return image, nil
@@ -135,19 +135,19 @@ func Inspect(dir, name string) (Image, error) {
 			return Image{}, fail("inspect image "+name, err, buildHint)
 		}
 		if sum.SHA256 != out.SHA256 {
-			return Image{}, fail("inspect image "+name,
-				fmt.Errorf("%w: the SHA-256 of %s is %s, its manifest says %s", ErrDamaged, out.Name, sum.SHA256, out.SHA256), buildHint)
+			err := fmt.Errorf("%w: the SHA-256 of %s is %s, its manifest says %s", ErrDamaged, out.Name, sum.SHA256, out.SHA256)
+			return Image{}, fail("inspect image "+name, err, buildHint)
 		}
 	}
 	return image, nil
 }
 
 func readManifest(path string) ([]byte, error) {
-	f, err := os.Open(path) //nolint:gosec // the caller's folder
+	f, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("read manifest: %w", err)
 	}
-	defer f.Close() //nolint:errcheck // only read
+	defer f.Close()
 	raw, err := io.ReadAll(io.LimitReader(f, maxManifest+1))
 	if err != nil {
 		return nil, fmt.Errorf("read manifest: %w", err)

@@ -15,7 +15,7 @@ const (
 )
 
 // initramfs packs what a guest boots from: the agent, the modules, the flavour. It is not compressed: emulated CPUs
-// unpack slower than the host copies. Owner, time stamps and inode numbers are fixed, so equal contents are equal bytes.
+// unpack slower than the host copies. Owner, time stamps and inode numbers are fixed: equal contents are equal bytes.
 func initramfs(f Flavour, agent []byte, modules []module) ([]byte, error) {
 	records := []cpio.Record{
 		cpio.Directory("dev", 0o755),
@@ -42,7 +42,7 @@ func initramfs(f Flavour, agent []byte, modules []module) ([]byte, error) {
 	w := cpio.Newc.Writer(&out)
 	for i, r := range records {
 		r = cpio.MakeReproducible(r)
-		r.Ino, r.NLink, r.UID, r.GID, r.MTime = uint64(i)+1, 1, 0, 0, 0 //nolint:gosec // a handful of records
+		r.Ino, r.NLink, r.UID, r.GID, r.MTime = uint64(i)+1, 1, 0, 0, 0
 		if err := w.WriteRecord(r); err != nil {
 			return nil, fmt.Errorf("pack %s: %w", r.Name, err)
 		}

@@ -9,7 +9,7 @@ import (
 )
 
 // vmlinuxFormat changes when the same kernel image would be unpacked to other bytes.
-const vmlinuxFormat = "1"
+const vmlinuxFormat = "2"
 
 // kernel is a kernel with the modules for each flavour.
 type kernel struct {
@@ -47,7 +47,7 @@ func (b *build) kernel(ctx context.Context) (*kernel, error) {
 
 func (b *build) openKernel(path, modulesDir string, pkg *File) (*kernel, error) {
 	op := "read kernel " + path
-	image, err := os.ReadFile(path) //nolint:gosec // the caller's own kernel
+	image, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fail(op, err, "give the path of a vmlinuz or vmlinux file")
 	}
@@ -66,12 +66,9 @@ func (b *build) openKernel(path, modulesDir string, pkg *File) (*kernel, error) 
 				"use Debian's generic kernel: the cloud kernel has no floppy driver")
 		}
 	}
-	if k.vmlinux, err = b.vmlinux(image, k.image.SHA256); err != nil {
-		return nil, fail(op, err, "use a kernel for x86-64 built with CONFIG_PVH, like Debian's")
-	}
-	vmlinux, err := os.ReadFile(k.vmlinux)
+	vmlinux, err := b.vmlinux(image, k)
 	if err != nil {
-		return nil, fail(op, err, "")
+		return nil, fail(op, err, "use a kernel for x86-64 built with CONFIG_PVH, like Debian's")
 	}
 	if k.release, err = kernelRelease(vmlinux); err != nil {
 		return nil, fail(op, fmt.Errorf("%w: %w", ErrNotKernel, err), "")
@@ -88,26 +85,26 @@ func checkRelease(k *kernel) error {
 				return fail("read module "+m.Name, err, "")
 			}
 			if magic, _, _ := strings.Cut(info["vermagic"], " "); magic != k.release {
-				return fail("check modules", fmt.Errorf("%w: %s is for kernel %s, not for %s", ErrNoModule, m.Name, magic, k.release),
-					"give the modules folder of the same kernel")
+				err := fmt.Errorf("%w: %s is for kernel %s, not for %s", ErrNoModule, m.Name, magic, k.release)
+				return fail("check modules", err, "give the modules folder of the same kernel")
 			}
 		}
 	}
 	return nil
 }
 
-// vmlinux unpacks the kernel image into the cache unless it was done before, and returns its path.
-func (b *build) vmlinux(image []byte, sum string) (string, error) {
-	target := filepath.Join(b.cfg.CacheDir, "vmlinux-"+shortSum(vmlinuxFormat, sum))
-	if _, err := os.Stat(target); err == nil {
-		return target, nil
+// vmlinux unpacks the kernel image into the cache, unless that was done before, and returns the contents.
+func (b *build) vmlinux(image []byte, k *kernel) ([]byte, error) {
+	k.vmlinux = filepath.Join(b.cfg.CacheDir, "vmlinux-"+shortSum(vmlinuxFormat, k.image.SHA256))
+	if data, err := os.ReadFile(k.vmlinux); err == nil {
+		return data, nil
 	}
 	b.cfg.Progress("extracting vmlinux")
 	data, err := extractVmlinux(image)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	return target, writeFile(target, data)
+	return data, writeFile(k.vmlinux, data)
 }
 
 // writeFile puts data at path in one step: a reader sees all of it or nothing.
@@ -116,7 +113,7 @@ func writeFile(path string, data []byte) error {
 	if err != nil {
 		return fmt.Errorf("write file: %w", err)
 	}
-	defer os.Remove(f.Name()) //nolint:errcheck // gone after the rename
+	defer os.Remove(f.Name())
 	if _, err := f.Write(data); err != nil {
 		_ = f.Close()
 		return fmt.Errorf("write file: %w", err)
@@ -128,7 +125,7 @@ func writeFile(path string, data []byte) error {
 	if err := f.Close(); err != nil {
 		return fmt.Errorf("write file: %w", err)
 	}
-	return os.Rename(f.Name(), path) //nolint:wrapcheck // names both paths
+	return os.Rename(f.Name(), path)
 }
 
 // wantedDigest changes with the lists of wanted modules.

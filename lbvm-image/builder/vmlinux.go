@@ -28,7 +28,46 @@ func extractVmlinux(image []byte) ([]byte, error) {
 			return nil, fmt.Errorf("%w: %w", ErrNotKernel, err)
 		}
 	}
-	return image, checkPVH(image)
+	if err := checkPVH(image); err != nil {
+		return nil, err
+	}
+	return trimZeros(image)
+}
+
+// trimZeros shortens each loadable segment's share of the file by the zeros at its end: memory is zero anyway, and a
+// third of Debian's kernel is nothing else. Section headers, which no loader needs, go too.
+func trimZeros(vmlinux []byte) ([]byte, error) {
+	var header elf.Header64
+	if _, err := binary.Decode(vmlinux, binary.LittleEndian, &header); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNotKernel, err)
+	}
+	out := bytes.Clone(vmlinux)
+	end := header.Phoff
+	for i := range uint64(header.Phnum) {
+		at := header.Phoff + i*uint64(header.Phentsize)
+		var p elf.Prog64
+		if at > uint64(len(out)) {
+			return nil, fmt.Errorf("%w: program headers are cut off", ErrNotKernel)
+		}
+		if _, err := binary.Decode(out[at:], binary.LittleEndian, &p); err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrNotKernel, err)
+		}
+		if p.Off > uint64(len(out)) || p.Filesz > uint64(len(out))-p.Off {
+			return nil, fmt.Errorf("%w: a segment is cut off", ErrNotKernel)
+		}
+		if elf.ProgType(p.Type) == elf.PT_LOAD {
+			p.Filesz = uint64(len(bytes.TrimRight(out[p.Off:p.Off+p.Filesz], "\x00")))
+			if _, err := binary.Encode(out[at:], binary.LittleEndian, &p); err != nil {
+				return nil, fmt.Errorf("%w: %w", ErrNotKernel, err)
+			}
+		}
+		end = max(end, p.Off+p.Filesz, at+uint64(header.Phentsize))
+	}
+	header.Shoff, header.Shnum, header.Shstrndx = 0, 0, 0
+	if _, err := binary.Encode(out, binary.LittleEndian, &header); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNotKernel, err)
+	}
+	return out[:end], nil
 }
 
 // bzImagePayload finds the compressed kernel in a bzImage, as Linux' Documentation/arch/x86/boot.rst describes it.

@@ -16,13 +16,14 @@ const (
 	xzStreamHeader = 12
 	xzFilterX86    = 0x04
 	xzFilterLZMA2  = 0x21
+	maxDictCode    = 30 // a dictionary of 128 MiB; a kernel is built with 32 MiB
 )
 
 var xzMagic = []byte{0xfd, '7', 'z', 'X', 'Z', 0}
 
-// unxz decompresses data to at most limit bytes. Kernels are compressed with the x86 branch filter in front of LZMA2, which the
-// xz library refuses; so the first block's header is read here, the library undoes LZMA2, and the filter is undone
-// here. Everything else goes to the library.
+// unxz decompresses data to at most limit bytes. Kernels are compressed with the x86 branch filter in front of LZMA2,
+// which the xz library refuses; so the first block's header is read here, the library undoes LZMA2, and the filter is
+// undone here. Everything else goes to the library.
 func unxz(data []byte, limit int64) ([]byte, error) {
 	dict, start, filtered, err := xzBlock(data)
 	if err != nil {
@@ -67,27 +68,41 @@ func xzBlock(data []byte) (dict, start int, filtered bool, err error) {
 		}
 	}
 	for range int(flags&3) + 1 {
-		var id, length uint64
-		if id, fields, err = xzNumber(fields); err != nil {
+		var f xzFilter
+		if f, fields, err = readFilter(fields); err != nil {
 			return 0, 0, false, err
-		}
-		if length, fields, err = xzNumber(fields); err != nil {
-			return 0, 0, false, err
-		}
-		if length > uint64(len(fields)) {
-			return 0, 0, false, errors.New("xz filter properties are cut off")
 		}
 		switch {
-		case id == xzFilterX86 && length == 0:
+		case f.id == xzFilterX86 && len(f.properties) == 0:
 			filtered = true
-		case id == xzFilterLZMA2 && length == 1 && fields[0] <= 36: // 37 and above mean 2 GB and more
-			dict = int(2|fields[0]&1) << (fields[0]/2 + 11)
+		case f.id == xzFilterLZMA2 && len(f.properties) == 1 && f.properties[0] <= maxDictCode:
+			dict = int(2|f.properties[0]&1) << (f.properties[0]/2 + 11)
 		default:
-			return 0, 0, false, fmt.Errorf("xz filter %#x is not supported", id)
+			return 0, 0, false, fmt.Errorf("xz filter %#x is not supported", f.id)
 		}
-		fields = fields[length:]
 	}
 	return dict, xzStreamHeader + size, filtered, nil
+}
+
+type xzFilter struct {
+	id         uint64
+	properties []byte
+}
+
+// readFilter reads one filter's flags and returns what follows them.
+func readFilter(fields []byte) (f xzFilter, rest []byte, err error) {
+	if f.id, fields, err = xzNumber(fields); err != nil {
+		return f, nil, err
+	}
+	length, fields, err := xzNumber(fields)
+	if err != nil {
+		return f, nil, err
+	}
+	if length > uint64(len(fields)) {
+		return f, nil, errors.New("xz filter properties are cut off")
+	}
+	f.properties = fields[:length]
+	return f, fields[length:], nil
 }
 
 func xzNumber(b []byte) (uint64, []byte, error) {
@@ -119,7 +134,7 @@ func unfilterX86(b []byte) {
 			recent = recent<<1 | 1
 			continue
 		}
-		target := relative(binary.LittleEndian.Uint32(b[i+1:]), uint32(i)+5, recent) //nolint:gosec // wraps at 32 bits by definition
+		target := relative(binary.LittleEndian.Uint32(b[i+1:]), uint32(i)+5, recent)
 		binary.LittleEndian.PutUint32(b[i+1:], target)
 		i += 4
 	}

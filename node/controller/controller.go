@@ -10,6 +10,7 @@
 package controller
 
 import (
+	"cmp"
 	"context"
 	"crypto/ecdsa"
 	"crypto/rand"
@@ -108,12 +109,6 @@ func (c Config) withDefaults() Config {
 	if c.MediumLife == 0 {
 		c.MediumLife = 120 * time.Second
 	}
-	if c.BootTimeout == 0 {
-		c.BootTimeout = c.Driver.Info().BootTimeout
-	}
-	if c.BootTimeout == 0 {
-		c.BootTimeout = time.Minute
-	}
 	if c.Heartbeat == 0 {
 		c.Heartbeat = 5 * time.Second
 	}
@@ -205,6 +200,12 @@ func (c *Controller) dispatch(ctx context.Context, events <-chan hypervisor.Even
 			return
 		}
 	}
+}
+
+// bootTimeout is how long a guest may take to its first milestone. The driver may learn what it runs on while it
+// starts, so it is asked each time.
+func (c *Controller) bootTimeout() time.Duration {
+	return cmp.Or(c.cfg.BootTimeout, c.cfg.Driver.Info().BootTimeout, time.Minute)
 }
 
 func (c *Controller) guest(id string) *guest {

@@ -18,7 +18,6 @@ import (
 const (
 	stageStarted      = "machine-started"
 	stageInserted     = "medium-inserted"
-	stageWiped        = "medium-wiped" // reason: read, expired, ended
 	stageMediumFailed = "medium-failed"
 	stageExposeFailed = "exposure-failed" // address, reason
 )
@@ -36,6 +35,8 @@ const (
 	chorePause = 2 * time.Second
 	// drainTime is how long the console of an ended machine may take to be read to its end.
 	drainTime = 2 * time.Second
+	// eventGrace is how long the hypervisor's word on an ended machine may take to come after the console's end.
+	eventGrace = 200 * time.Millisecond
 	// A guest that prints more milestones than this is flooding: the rest is dropped.
 	milestoneRate, milestoneBurst = 20, 100
 )
@@ -75,6 +76,7 @@ type guest struct {
 	inherited bool
 
 	mediumTimer, bootTimer, choreTimer *time.Timer
+	bootTimeout                        time.Duration
 }
 
 func newGuest(c *Controller, r record) *guest {
@@ -178,18 +180,10 @@ func (g *guest) live(ctx, life context.Context, found hypervisor.Machine) (outco
 		}
 		g.followConsole(life, true)
 	}
-	g.bootTimer.Reset(g.c.cfg.BootTimeout)
+	g.bootTimeout = g.c.bootTimeout()
+	g.bootTimer.Reset(g.bootTimeout)
 	g.attach(life)
 	return g.watch(ctx, life)
-}
-
-// startFailure is a failed start's reason, with the driver's evidence.
-func startFailure(err error) string {
-	var fault *hypervisor.Error
-	if errors.As(err, &fault) && fault.ConsoleTail != "" {
-		return err.Error() + "\n" + fault.ConsoleTail
-	}
-	return err.Error()
 }
 
 // watch is the loop of a running guest.
@@ -219,14 +213,14 @@ func (g *guest) watch(ctx, life context.Context) (outcome, error) {
 				return end, nil
 			}
 		case <-g.mediumTimer.C:
-			g.takeMedium(life, "expired")
+			g.takeMedium(life, nodelink.WipedExpired)
 		case <-g.choreTimer.C:
 			g.chores(life)
 		case <-g.bootTimer.C:
 			g.bootDone()
 			if !g.spoke {
 				return outcome{state: stateFailed, reason: fmt.Sprintf("no sign of life within %v of its start%s",
-					g.c.cfg.BootTimeout, g.console.tail.section())}, nil
+					g.bootTimeout, g.console.tail.section())}, nil
 			}
 		}
 	}
@@ -249,7 +243,7 @@ func (g *guest) read(life context.Context, item consoleItem) {
 		// One that was read before says nothing of a medium that was put in since.
 		if isNew {
 			g.reads++
-			g.takeMedium(life, "read")
+			g.takeMedium(life, nodelink.WipedRead)
 		}
 	case stageNetwork, stageServing:
 		g.bootDone()
@@ -273,121 +267,16 @@ func (g *guest) update(life context.Context) {
 	inst := g.wish()
 	g.record.Instance = inst
 	g.expose(inst)
-	sum := fingerprint(inst.GetCredential())
+	sum := inst.GetCredential().Fingerprint()
 	if sum == "" || g.replaying || g.c.currentServices() == nil {
 		return // none, or it is not known yet whether the guest has read it
 	}
-	if sum != g.record.Credential || g.inherited && g.reads < g.record.Media {
+	switch {
+	case sum != g.record.Credential, g.inherited && g.reads < g.record.Media:
 		g.insert(life, inst)
-	}
-}
-
-// look finds out whether the machine has ended. ev is what the hypervisor said, if anything.
-func (g *guest) look(life context.Context, ev hypervisor.Event) (outcome, bool) {
-	state, err := g.machine.State(life)
-	switch {
-	case errors.Is(err, hypervisor.ErrNotFound):
-		state = hypervisor.Gone
-	case err != nil:
-		g.log.Warn("ask for the machine's state", "error", err)
-		return outcome{}, false
-	}
-	if state == hypervisor.Running || state == hypervisor.Paused {
-		return outcome{}, false
-	}
-	g.drain(life)
-	end := outcome{state: stateStopped, reason: "the guest powered off"}
-	switch {
-	case state == hypervisor.Crashed || ev.State == hypervisor.Crashed:
-		end = outcome{state: stateFailed, reason: "the guest crashed"}
-	case g.failure != "":
-		end = outcome{state: stateFailed, reason: g.failure}
-	}
-	if ev.Reason != "" && ev.Reason != "shutdown" {
-		end.reason += " (" + ev.Reason + ")"
-	}
-	end.reason += g.console.tail.section()
-	return end, true
-}
-
-// drain reads what the console still has to tell. Kill makes the console end.
-func (g *guest) drain(life context.Context) {
-	if err := g.machine.Kill(life); err != nil {
-		g.log.Warn("clear away ended machine", "error", err)
-	}
-	timer := time.NewTimer(drainTime)
-	defer timer.Stop()
-	for {
-		select {
-		case item, ok := <-g.console.items:
-			if !ok {
-				return
-			}
-			g.read(life, item)
-		case <-timer.C:
-			return
-		case <-life.Done():
-			return
-		}
-	}
-}
-
-// cleanUp removes everything of the machine, tells how it ended, and waits for the cloud's word that the instance
-// is done with.
-func (g *guest) cleanUp(ctx context.Context, cancel context.CancelFunc, end outcome, removed bool) {
-	g.bootDone()
-	if g.machine != nil && !killUntilGone(ctx, g.machine, g.log) {
-		g.letGo(cancel)
-		return
-	}
-	if g.medium != "" {
-		g.eject = false // the drive is gone
-		g.wipeMedium("ended")
-	}
-	g.unexposeAll()
-	g.c.cfg.Network.Detach(g.id)
-	cancel()
-	if !removed {
-		g.record.Ended, g.record.State, g.record.Reason = true, end.state, end.reason
-		if err := g.c.files.save(g.record); err != nil {
-			g.log.Error("remember the end", "error", err)
-		}
-		g.log.Info("guest ended", "state", end.state, "reason", end.reason)
-		g.c.reports.state(g.id, end.state, end.reason)
-		select {
-		case <-g.removed:
-		case <-ctx.Done():
-			return
-		}
-	}
-	g.c.files.remove(g.id)
-	g.c.reports.end(g.id, g.c.files.archived(g.id))
-	g.c.forget(g.id)
-}
-
-// letGo leaves the machine running for the next process, but not its medium: without a process nobody would take
-// it away in time.
-func (g *guest) letGo(cancel context.CancelFunc) {
-	cancel()
-	if g.medium == "" || g.machine == nil {
-		return
-	}
-	ctx, done := context.WithTimeout(context.Background(), drainTime)
-	defer done()
-	g.takeMedium(ctx, "node ended")
-}
-
-// killUntilGone kills a machine, again and again when that does not work, and returns false if ctx ended first.
-func killUntilGone(ctx context.Context, m hypervisor.Machine, log *slog.Logger) bool {
-	for pause := firstPause; ; pause = min(2*pause, longPause) {
-		err := m.Kill(ctx)
-		if err == nil || errors.Is(err, hypervisor.ErrNotFound) {
-			return true
-		}
-		if ctx.Err() != nil {
-			return false
-		}
-		log.Warn("kill machine", "instance", m.ID(), "error", err)
-		wait(ctx, pause)
+	case g.inherited:
+		// It was read while nobody listened, so nobody has told the cloud.
+		g.inherited = false
+		g.tellWiped(nodelink.WipedRead)
 	}
 }

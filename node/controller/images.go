@@ -59,7 +59,8 @@ func loadImage(dir, name string) (image, error) {
 			return image{}, fmt.Errorf("load image %s: %w", name, err)
 		}
 		if info.Size() != out.Size {
-			return image{}, fmt.Errorf("load image %s: %s has %d bytes, its manifest says %d", name, out.Name, info.Size(), out.Size)
+			return image{}, fmt.Errorf("load image %s: %s has %d bytes, its manifest says %d", name, out.Name, info.Size(),
+				out.Size)
 		}
 	}
 	sum := sha256.Sum256(data)

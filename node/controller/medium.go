@@ -1,8 +1,6 @@
 package controller
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -129,15 +127,6 @@ type zeros struct{}
 func (zeros) Read(p []byte) (int, error) {
 	clear(p)
 	return len(p), nil
-}
-
-// fingerprint tells one credential from another without opening it.
-func fingerprint(c *nodelink.Credential) string {
-	if c == nil {
-		return ""
-	}
-	sum := sha256.Sum256([]byte(c.GetSealedKey() + "\x00" + c.GetSealedCert()))
-	return hex.EncodeToString(sum[:8])
 }
 
 // makeMedium opens an instance's credential with NODEPK and writes its medium. The key is in clear in this

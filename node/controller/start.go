@@ -41,13 +41,13 @@ func (g *guest) start(ctx, life context.Context) error {
 		if spec.Medium, err = g.c.makeMedium(inst); err != nil {
 			return err
 		}
-		g.medium, g.record.Credential, g.record.Media = spec.Medium, fingerprint(inst.GetCredential()), 1
+		g.medium, g.record.Credential, g.record.Media = spec.Medium, inst.GetCredential().Fingerprint(), 1
 		g.mediumTimer.Reset(g.c.cfg.MediumLife)
 	}
 	err = g.startMachine(life, spec)
 	if err != nil {
 		if ctx.Err() != nil {
-			g.wipeMedium("ended")
+			g.wipeMedium(nodelink.WipedEnded)
 			return errClosing
 		}
 		return err
@@ -91,7 +91,8 @@ func (g *guest) image(inst *nodelink.Instance) (image, error) {
 		return image{}, err
 	}
 	if want := inst.GetImageDigest(); want != "" && want != img.digest {
-		return image{}, fmt.Errorf("image %s is another build here (%s) than was asked for (%s)", inst.GetImage(), img.digest, want)
+		return image{}, fmt.Errorf("image %s is another build here (%s) than was asked for (%s)", inst.GetImage(),
+			img.digest, want)
 	}
 	return img, nil
 }
@@ -198,7 +199,7 @@ func (g *guest) unexposeAll() {
 // insert puts a fresh medium into a running guest.
 func (g *guest) insert(life context.Context, inst *nodelink.Instance) {
 	g.takeMedium(life, "replaced")
-	sum := fingerprint(inst.GetCredential())
+	sum := inst.GetCredential().Fingerprint()
 	path, err := g.c.makeMedium(inst)
 	if err != nil {
 		// The same sealed credential will never open; only a new one is a new try.
@@ -263,7 +264,12 @@ func (g *guest) wipeMedium(reason string) {
 		return
 	}
 	g.medium = ""
-	g.tell(stageWiped, map[string]string{"reason": reason})
+	g.tellWiped(reason)
+}
+
+// tellWiped tells that the medium of the guest's last credential is gone.
+func (g *guest) tellWiped(reason string) {
+	g.tell(nodelink.StageMediumWiped, map[string]string{"reason": reason, "credential": g.record.Credential})
 }
 
 // chores tries again what did not work.

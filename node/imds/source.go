@@ -47,7 +47,7 @@ type Instance struct {
 	Region           string
 	AvailabilityZone string
 
-	RoleName            string // empty means that there is no iam folder
+	RoleName            string // empty means that there are no credentials; without a profile too, no iam folder
 	InstanceProfileARN  string
 	InstanceProfileID   string
 	InstanceProfileTime time.Time // when the profile was attached; zero means LaunchTime

@@ -18,6 +18,9 @@ func (p *port) handleARP(b []byte) drop {
 	if [6]byte(arp.HardwareAddressSender()) != p.mac || (sender != p.ip4 && sender != [4]byte{}) {
 		return dropSpoofedARP
 	}
+	if sender == p.ip4 {
+		p.hear()
+	}
 	if arp.Op() == header.ARPReply {
 		return dropNone // the node keeps no table that a reply could change
 	}

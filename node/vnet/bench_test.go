@@ -96,15 +96,7 @@ func BenchmarkRoute(b *testing.B) {
 	a, peer := netip.MustParseAddr("10.64.0.10"), netip.MustParseAddr("10.64.0.11")
 	ports := make([]*port, 0, 2)
 	for _, ip := range []netip.Addr{a, peer} {
-		if err := n.Attach(b.Context(), PortConfig{InstanceID: ip.String(), MAC: macOf(ip).String(), IP: ip, Socket: "/nonexistent/s"}); err != nil {
-			b.Fatal(err)
-		}
-		p, err := n.port(ip.String())
-		if err != nil {
-			b.Fatal(err)
-		}
-		p.out.open()
-		ports = append(ports, p)
+		ports = append(ports, idlePort(b, n, ip))
 	}
 	w := &wire{ip: a, mac: macOf(a)}
 	frame := w.ipFrame(a, peer, 17, 64, make([]byte, 1400))

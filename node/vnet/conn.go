@@ -76,8 +76,8 @@ func SetHopLimit(ctx context.Context, hops int) error {
 	return nil
 }
 
-// Dial connects to a guest's TCP port from the gateway's address. It waits for the guest's link until ctx ends; a
-// port where nothing listens gives syscall.ECONNREFUSED, wrapped, at once.
+// Dial connects to a guest's TCP port from the gateway's address. It waits for a guest that is not up yet until ctx
+// ends; a port where nothing listens gives syscall.ECONNREFUSED, wrapped, at once.
 func (n *Network) Dial(ctx context.Context, instanceID string, port int) (net.Conn, error) {
 	p, err := n.port(instanceID)
 	if err != nil {
@@ -94,10 +94,10 @@ func (p *port) dialGuest(ctx context.Context, port int) (*guestConn, error) {
 	if port < 1 || port > 65535 {
 		return nil, fmt.Errorf("dial %s: port %d, must be 1 to 65535", p.id, port)
 	}
-	if err := p.waitConnected(ctx); err != nil {
-		return nil, fmt.Errorf("dial port %d of %s: wait for its link: %w", port, p.id, err)
+	if err := p.waitReachable(ctx); err != nil {
+		return nil, fmt.Errorf("dial port %d of %s: wait for the guest: %w", port, p.id, err)
 	}
-	c, err := p.connect(ctx, uint16(port)) //nolint:gosec // checked above
+	c, err := p.connect(ctx, uint16(port))
 	if err != nil {
 		return nil, fmt.Errorf("dial port %d of %s: %w", port, p.id, err)
 	}
@@ -115,13 +115,16 @@ func (p *port) connect(ctx context.Context, port uint16) (*guestConn, error) {
 	wq.EventRegister(&entry)
 	defer wq.EventUnregister(&entry)
 	err = ep.Connect(tcpip.FullAddress{NIC: p.nic, Addr: tcpip.AddrFrom4(p.ip4), Port: port})
-	if _, started := err.(*tcpip.ErrConnectStarted); started { //nolint:errorlint // the stack's errors are no errors
+	if _, started := err.(*tcpip.ErrConnectStarted); started {
 		select {
 		case <-writable:
 			err = ep.LastError()
 		case <-ctx.Done():
 			ep.Abort()
 			return nil, ctx.Err()
+		case <-p.stopped:
+			ep.Abort()
+			return nil, ErrNotAttached
 		}
 	}
 	if err != nil {
@@ -133,7 +136,7 @@ func (p *port) connect(ctx context.Context, port uint16) (*guestConn, error) {
 
 // dialError makes the stack's error one that callers know from the host's.
 func dialError(err tcpip.Error) error {
-	switch err.(type) { //nolint:errorlint // the stack's errors are no errors
+	switch err.(type) {
 	case *tcpip.ErrConnectionRefused, *tcpip.ErrConnectionReset, *tcpip.ErrConnectionAborted:
 		return syscall.ECONNREFUSED
 	case *tcpip.ErrTimeout:

@@ -68,7 +68,7 @@ func (p *port) dhcpAnswer(request *dhcpv4.DHCPv4) (*dhcpv4.DHCPv4, drop) {
 	}
 	kind := dhcpv4.MessageTypeAck
 	lease := true
-	switch request.MessageType() { //nolint:exhaustive // the others are a server's, or need no answer
+	switch request.MessageType() {
 	case dhcpv4.MessageTypeDiscover:
 		kind = dhcpv4.MessageTypeOffer
 	case dhcpv4.MessageTypeRequest:
@@ -125,7 +125,7 @@ func (p *port) dhcpOptions() []dhcpv4.Option {
 			&dhcpv4.Route{Dest: &net.IPNet{IP: gateway, Mask: net.CIDRMask(32, 32)}, Router: net.IPv4zero.To4()},
 			&dhcpv4.Route{Dest: all, Router: gateway}),
 		dhcpv4.OptGeneric(dhcpv4.OptionInterfaceMTU,
-			binary.BigEndian.AppendUint16(nil, uint16(p.net.cfg.MTU))), //nolint:gosec // Config.Validate bounds it
+			binary.BigEndian.AppendUint16(nil, uint16(p.net.cfg.MTU))),
 	}
 	if p.hostname != "" {
 		opts = append(opts, dhcpv4.OptHostName(p.hostname))
@@ -139,11 +139,11 @@ func encodeUDP(from, to netip.Addr, payload []byte) []byte {
 	udp := header.UDP(b[header.IPv4MinimumSize:])
 	udp.Encode(&header.UDPFields{
 		SrcPort: dhcpServerPort, DstPort: dhcpClientPort,
-		Length: uint16(len(udp)), //nolint:gosec // a DHCP message of this package
+		Length: uint16(len(udp)),
 	})
 	copy(udp[header.UDPMinimumSize:], payload)
 	sum := header.PseudoHeaderChecksum(header.UDPProtocolNumber,
-		tcpip.AddrFrom4(from.As4()), tcpip.AddrFrom4(to.As4()), uint16(len(udp))) //nolint:gosec // as above
+		tcpip.AddrFrom4(from.As4()), tcpip.AddrFrom4(to.As4()), uint16(len(udp)))
 	udp.SetChecksum(^checksum.Checksum(udp, sum))
 	encodeIPv4(b, from, to, header.UDPProtocolNumber)
 	return b

@@ -54,7 +54,12 @@ func (n *Network) Expose(hostAddress, instanceID string, guestPort int) error {
 		}
 		return fmt.Errorf("expose %s: it leads to port %d of %s already", hostAddress, old.guestPort, old.instanceID)
 	}
-	l, err := net.Listen("tcp4", addr.String())
+	var listen net.ListenConfig
+	l, err := listen.Listen(
+		context.Background(),
+		"tcp4",
+		addr.String(),
+	) // ctx would be for names, of which there are none
 	if err != nil {
 		return fmt.Errorf("expose %s: %w", hostAddress, explainListen(err))
 	}

@@ -116,6 +116,9 @@ func (p *port) handleIPv4(b []byte) drop {
 	if src != p.ip4 && (request == nil || src != [4]byte{}) {
 		return dropSpoofedIP
 	}
+	if src == p.ip4 {
+		p.hear()
+	}
 	switch {
 	case request != nil:
 		return p.handleDHCP(request)

@@ -106,7 +106,13 @@ func TestForged(t *testing.T) {
 			return w.ipFrame(other, broadcastIP, header.UDPProtocolNumber, 64, udpPayload(68, 67, discover(w.mac).ToBytes()))
 		}, func(c *Counters) *uint64 { return &c.SpoofedIP }},
 		{"DHCP for another's MAC", func(w *wire) []byte {
-			return w.ipFrame(zeroIP, broadcastIP, header.UDPProtocolNumber, 64, udpPayload(68, 67, discover(macOf(other)).ToBytes()))
+			return w.ipFrame(
+				zeroIP,
+				broadcastIP,
+				header.UDPProtocolNumber,
+				64,
+				udpPayload(68, 67, discover(macOf(other)).ToBytes()),
+			)
 		}, func(c *Counters) *uint64 { return &c.SpoofedDHCP }},
 		{"DHCP fragment without IP", func(w *wire) []byte {
 			f := w.ipFrame(zeroIP, broadcastIP, header.UDPProtocolNumber, 64, udpPayload(68, 67, discover(w.mac).ToBytes()))
@@ -238,9 +244,23 @@ func TestRouting(t *testing.T) {
 	}{
 		{"last hop", b.ip, 1, echo(), header.ICMPv4TimeExceeded, header.ICMPv4TTLExceeded},
 		{"no hop", b.ip, 0, echo(), header.ICMPv4TimeExceeded, header.ICMPv4TTLExceeded},
-		{"no such guest", netip.MustParseAddr("10.64.1.1"), 64, echo(), header.ICMPv4DstUnreachable, header.ICMPv4HostUnreachable},
+		{
+			"no such guest",
+			netip.MustParseAddr("10.64.1.1"),
+			64,
+			echo(),
+			header.ICMPv4DstUnreachable,
+			header.ICMPv4HostUnreachable,
+		},
 		{"outside", netip.MustParseAddr("192.0.2.1"), 64, echo(), header.ICMPv4DstUnreachable, header.ICMPv4NetUnreachable},
-		{"short payload", netip.MustParseAddr("192.0.2.1"), 64, echo()[:1], header.ICMPv4DstUnreachable, header.ICMPv4NetUnreachable},
+		{
+			"short payload",
+			netip.MustParseAddr("192.0.2.1"),
+			64,
+			echo()[:1],
+			header.ICMPv4DstUnreachable,
+			header.ICMPv4NetUnreachable,
+		},
 	}
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
@@ -248,7 +268,8 @@ func TestRouting(t *testing.T) {
 			a.send(sent)
 			ip := header.IPv4(a.receive()[etherSize:])
 			icmp := header.ICMPv4(ip.Payload())
-			if icmp.Type() != tc.kind || icmp.Code() != tc.code || !ip.IsChecksumValid() || ip.SourceAddress().As4() != gatewayIP.As4() {
+			if icmp.Type() != tc.kind || icmp.Code() != tc.code || !ip.IsChecksumValid() ||
+				ip.SourceAddress().As4() != gatewayIP.As4() {
 				t.Errorf("answer type %d code %d: % x", icmp.Type(), icmp.Code(), []byte(ip))
 			}
 			if quoted := icmp.Payload(); !bytes.HasPrefix(sent[etherSize:], quoted) || len(quoted) < header.IPv4MinimumSize {
@@ -259,6 +280,13 @@ func TestRouting(t *testing.T) {
 			}
 		})
 	}
+	t.Run("no name server", func(t *testing.T) {
+		a.send(a.ipFrame(a.ip, gatewayIP, header.UDPProtocolNumber, 64, udpPayload(1000, 53, []byte("query"))))
+		icmp := header.ICMPv4(header.IPv4(a.receive()[etherSize:]).Payload())
+		if icmp.Type() != header.ICMPv4DstUnreachable || icmp.Code() != header.ICMPv4PortUnreachable {
+			t.Errorf("answer type %d code %d", icmp.Type(), icmp.Code())
+		}
+	})
 	t.Run("no error about an error", func(*testing.T) {
 		e := echo()
 		header.ICMPv4(e).SetType(header.ICMPv4DstUnreachable)

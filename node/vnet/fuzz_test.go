@@ -9,22 +9,28 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 )
 
+// idlePort attaches a guest that never connects, and opens its queue as if it had.
+func idlePort(t testing.TB, n *Network, ip netip.Addr) *port {
+	t.Helper()
+	cfg := PortConfig{InstanceID: ip.String(), MAC: macOf(ip).String(), IP: ip, Socket: "/nonexistent/s"}
+	if err := n.Attach(t.Context(), cfg); err != nil {
+		t.Fatal(err)
+	}
+	p, err := n.port(cfg.InstanceID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.out.open()
+	return p
+}
+
 // fuzzPort makes a port that nothing drives: its queue collects what it would send.
 func fuzzPort(f *testing.F) (victim, peer *port) {
 	f.Helper()
 	n := newNetwork(f, Config{})
 	ports := make([]*port, 0, 2)
 	for _, ip := range []string{"10.64.0.10", "10.64.0.11"} {
-		addr := netip.MustParseAddr(ip)
-		if err := n.Attach(f.Context(), PortConfig{InstanceID: ip, MAC: macOf(addr).String(), IP: addr, Socket: "/nonexistent/s"}); err != nil {
-			f.Fatal(err)
-		}
-		p, err := n.port(ip)
-		if err != nil {
-			f.Fatal(err)
-		}
-		p.out.open()
-		ports = append(ports, p)
+		ports = append(ports, idlePort(f, n, netip.MustParseAddr(ip)))
 	}
 	return ports[0], ports[1]
 }
@@ -39,8 +45,8 @@ func (p *port) sentFrames() [][]byte {
 	return frames
 }
 
-// FuzzFrames: no stream of bytes makes the port panic, take up memory without bound, or pass on a packet whose source is
-// not the guest's.
+// FuzzFrames: no stream of bytes makes the port panic, take up memory without bound, or pass on a packet whose
+// source is not the guest's.
 func FuzzFrames(f *testing.F) {
 	p, peer := fuzzPort(f)
 	w := &wire{ip: p.ip, mac: macOf(p.ip)}
@@ -83,7 +89,9 @@ func FuzzDHCP(f *testing.F) {
 	mac := macOf(p.ip)
 	f.Add([]byte{})
 	f.Add(discover(mac).ToBytes())
-	for _, kind := range []dhcpv4.MessageType{dhcpv4.MessageTypeRequest, dhcpv4.MessageTypeInform, dhcpv4.MessageTypeRelease} {
+	for _, kind := range []dhcpv4.MessageType{
+		dhcpv4.MessageTypeRequest, dhcpv4.MessageTypeInform, dhcpv4.MessageTypeRelease,
+	} {
 		d := discover(mac)
 		d.UpdateOption(dhcpv4.OptMessageType(kind))
 		d.UpdateOption(dhcpv4.OptRequestedIPAddress(p.ip.AsSlice()))

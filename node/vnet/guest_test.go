@@ -168,6 +168,19 @@ func (w *wire) ipFrame(from, to netip.Addr, proto tcpip.TransportProtocolNumber,
 	return w.frame(etherIPv4, b)
 }
 
+// syn is the first segment of a connection from a port of the guest.
+func (w *wire) syn(to netip.AddrPort, from uint16) []byte {
+	seg := header.TCP(make([]byte, header.TCPMinimumSize))
+	seg.Encode(&header.TCPFields{
+		SrcPort: from, DstPort: to.Port(), SeqNum: 1, DataOffset: header.TCPMinimumSize,
+		Flags: header.TCPFlagSyn, WindowSize: 65535,
+	})
+	sum := header.PseudoHeaderChecksum(header.TCPProtocolNumber,
+		tcpip.AddrFrom4(w.ip.As4()), tcpip.AddrFrom4(to.Addr().As4()), uint16(len(seg)))
+	seg.SetChecksum(^seg.CalculateChecksum(sum))
+	return seg
+}
+
 func (w *wire) frame(kind uint16, body []byte) []byte {
 	f := append(append([]byte{}, gatewayMAC(gatewayIP)...), w.mac...)
 	return append(binary.BigEndian.AppendUint16(f, kind), body...)

@@ -1,11 +1,12 @@
 package vnet
 
 import (
+	"sync/atomic"
+
 	"gvisor.dev/gvisor/pkg/buffer"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
-	"sync/atomic"
 )
 
 // link is the stack's side of a port. It carries IP packets: the port does all that is Ethernet's, so the stack
@@ -19,7 +20,7 @@ type link struct {
 var _ stack.LinkEndpoint = (*link)(nil)
 
 func newLink(p *port, mtu int) *link {
-	return &link{port: p, mtu: uint32(mtu)} //nolint:gosec // Config.Validate bounds it
+	return &link{port: p, mtu: uint32(mtu)}
 }
 
 // deliver hands a checked packet of the guest to the stack, which copies nothing more.
@@ -102,9 +103,3 @@ func (l *link) Close() {}
 
 // SetOnCloseAction does nothing.
 func (l *link) SetOnCloseAction(func()) {}
-
-// GSOMaxSize implements stack.GSOEndpoint.
-func (l *link) GSOMaxSize() uint32 { return 1 << 15 }
-
-// SupportedGSO implements stack.GSOEndpoint.
-func (l *link) SupportedGSO() stack.SupportedGSO { return stack.GVisorGSOSupported }

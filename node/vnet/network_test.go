@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
 )
 
 func TestIdentityByPort(t *testing.T) {
@@ -31,7 +32,10 @@ func TestServiceIsReplaced(t *testing.T) {
 	n := newNetwork(t, Config{})
 	g := newGuest(t, n, "i-a", "10.64.0.10")
 	n.HandleHTTP(imdsAddr, http.HandlerFunc(whoami))
-	n.HandleHTTP(imdsAddr, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "new") }))
+	n.HandleHTTP(
+		imdsAddr,
+		http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "new") }),
+	)
 	if got, err := g.get("http://169.254.169.254/"); err != nil || got != "new" {
 		t.Errorf("got %q, %v", got, err)
 	}
@@ -166,6 +170,48 @@ func TestDetachEndsConnections(t *testing.T) {
 	}
 }
 
+// TestHalfOpen: a guest that begins connections and does not go on with them costs a bounded number of them, and
+// nothing after the end.
+func TestHalfOpen(t *testing.T) {
+	n := newNetwork(t, Config{})
+	n.HandleHTTP(imdsAddr, http.HandlerFunc(whoami))
+	w := attach(t, n, "i-a", "10.64.0.10")
+	other := newGuest(t, n, "i-b", "10.64.0.11")
+	for i := range 2 * maxHandshakes {
+		w.send(w.ipFrame(w.ip, imdsAddr.Addr(), header.TCPProtocolNumber, 64, w.syn(imdsAddr, uint16(1000+i))))
+	}
+	for range maxHandshakes {
+		seg := header.TCP(header.IPv4(w.receive()[etherSize:]).Payload())
+		if seg.Flags() != header.TCPFlagSyn|header.TCPFlagAck {
+			t.Fatalf("answer %s", seg.Flags())
+		}
+	}
+	if got, err := other.get("http://169.254.169.254/"); err != nil || got != "i-b" {
+		t.Errorf("another guest gets %q, %v", got, err)
+	}
+	if err := n.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestDialDetached: a dial that waits for a guest ends with it.
+func TestDialDetached(t *testing.T) {
+	n := newNetwork(t, Config{})
+	w := attach(t, n, "i-a", "10.64.0.10")
+	ended := make(chan error, 1)
+	go func() {
+		_, err := n.Dial(context.Background(), "i-a", 80)
+		ended <- err
+	}()
+	if seg := header.TCP(header.IPv4(w.receive()[etherSize:]).Payload()); seg.Flags() != header.TCPFlagSyn {
+		t.Fatalf("received %s", seg.Flags())
+	}
+	n.Detach("i-a")
+	if err := <-ended; !errors.Is(err, ErrNotAttached) {
+		t.Errorf("dial ends with %v", err)
+	}
+}
+
 func TestAttachRefuses(t *testing.T) {
 	n := newNetwork(t, Config{})
 	good := PortConfig{
@@ -217,9 +263,16 @@ func TestConfigValidate(t *testing.T) {
 		want []string
 	}{
 		{"zero", Config{}, nil},
-		{"own", Config{Prefix: netip.MustParsePrefix("192.168.0.0/24"), Gateway: netip.MustParseAddr("192.168.0.254"), MTU: 9001}, nil},
-		{"all wrong", Config{Prefix: netip.MustParsePrefix("192.168.0.0/24"), Gateway: gatewayIP, MTU: 100, MaxConnections: -1},
-			[]string{"gateway", "MTU", "max connections"}},
+		{
+			"own",
+			Config{Prefix: netip.MustParsePrefix("192.168.0.0/24"), Gateway: netip.MustParseAddr("192.168.0.254"), MTU: 9001},
+			nil,
+		},
+		{
+			"all wrong",
+			Config{Prefix: netip.MustParsePrefix("192.168.0.0/24"), Gateway: gatewayIP, MTU: 100, MaxConnections: -1},
+			[]string{"gateway", "MTU", "max connections"},
+		},
 		{"too small", Config{Prefix: netip.MustParsePrefix("192.168.0.0/31")}, []string{"at most 30 bits"}},
 		{"IPv6", Config{Prefix: netip.MustParsePrefix("fd00::/64")}, []string{"IPv4"}},
 	}
@@ -251,7 +304,10 @@ func TestClosed(t *testing.T) {
 	if err := n.Close(); err != nil {
 		t.Fatal(err)
 	}
-	err := n.Attach(t.Context(), PortConfig{InstanceID: "i-b", MAC: "02:00:00:00:00:01", IP: netip.MustParseAddr("10.64.0.11"), Socket: "/s"})
+	err := n.Attach(
+		t.Context(),
+		PortConfig{InstanceID: "i-b", MAC: "02:00:00:00:00:01", IP: netip.MustParseAddr("10.64.0.11"), Socket: "/s"},
+	)
 	if !errors.Is(err, ErrClosed) {
 		t.Errorf("attach: %v", err)
 	}

@@ -77,6 +77,8 @@ type port struct {
 	conns    map[*guestConn]struct{} // ended by Detach
 	serving  int                     // connections to services, at most Config.MaxConnections
 	up       chan struct{}           // closed while the guest is connected
+	answers  chan struct{}           // closed when the guest, since it is connected, used its address
+	heard    atomic.Bool             // answers is closed
 }
 
 // maxHandshakes bounds a guest's unfinished connection attempts to services; more are dropped and come again.
@@ -106,6 +108,7 @@ func (n *Network) Attach(ctx context.Context, cfg PortConfig) error {
 		net: n, id: cfg.InstanceID, mac: [6]byte(mac), ip: cfg.IP, ip4: cfg.IP.As4(),
 		hostname: cfg.Hostname, dial: cfg.Dial, stopped: make(chan struct{}),
 		conns: make(map[*guestConn]struct{}), up: make(chan struct{}),
+		answers: make(chan struct{}),
 	}
 	if p.dial == nil {
 		p.dial = func(ctx context.Context) (net.Conn, error) {
@@ -259,31 +262,5 @@ func (p *port) endConnections() {
 	p.mu.Unlock()
 	for c := range conns {
 		c.abort()
-	}
-}
-
-func (p *port) setConnected(yes bool) {
-	p.counters.connected.Store(yes)
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if yes {
-		close(p.up)
-	} else {
-		p.up = make(chan struct{})
-	}
-}
-
-// waitConnected returns when the guest is connected, the port is detached or ctx ends.
-func (p *port) waitConnected(ctx context.Context) error {
-	p.mu.Lock()
-	up := p.up
-	p.mu.Unlock()
-	select {
-	case <-up:
-		return nil
-	case <-p.stopped:
-		return ErrNotAttached
-	case <-ctx.Done():
-		return ctx.Err()
 	}
 }

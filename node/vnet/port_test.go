@@ -39,7 +39,8 @@ func TestSocketAppearsLate(t *testing.T) {
 	n := newNetwork(t, Config{})
 	socket := filepath.Join(t.TempDir(), "late.sock")
 	ip := netip.MustParseAddr("10.64.0.10")
-	if err := n.Attach(t.Context(), PortConfig{InstanceID: "i-a", MAC: macOf(ip).String(), IP: ip, Socket: socket}); err != nil {
+	cfg := PortConfig{InstanceID: "i-a", MAC: macOf(ip).String(), IP: ip, Socket: socket}
+	if err := n.Attach(t.Context(), cfg); err != nil {
 		t.Fatal(err)
 	}
 	if s, ok := n.Stats("i-a"); !ok || s.Connected {
@@ -68,6 +69,41 @@ func TestSocketAppearsLate(t *testing.T) {
 	if s, _ := n.Stats("i-a"); !s.Connected || s.Connects != 2 {
 		t.Errorf("stats %+v", s)
 	}
+}
+
+// TestDialWaitsForGuest: a guest that boots is asked until it knows its address, and only then connected with, so that
+// the connection does not wait for a segment to be sent again.
+func TestDialWaitsForGuest(t *testing.T) {
+	n := newNetwork(t, Config{})
+	w := attach(t, n, "i-a", "10.64.0.10")
+	_ = w.conn.Close() // the machine starts anew
+	w.accept()
+	go func() {
+		if c, err := n.Dial(t.Context(), "i-a", 80); err == nil {
+			_ = c.Close()
+		}
+	}()
+	for range 3 {
+		got := w.receive()
+		a := header.ARP(got[etherSize:])
+		if got[12] != 8 || got[13] != 6 || a.Op() != header.ARPRequest || [4]byte(a.ProtocolAddressTarget()) != w.ip.As4() {
+			t.Fatalf("received % x before the guest is up", got)
+		}
+	}
+	answer := header.ARP(arpRequest(w.mac, w.ip, gatewayIP))
+	answer.SetOp(header.ARPReply)
+	w.send(w.frame(etherARP, answer))
+	for {
+		got := w.receive()
+		if got[12] == 8 && got[13] == 6 {
+			continue // asked before it heard the answer
+		}
+		if seg := header.TCP(header.IPv4(got[etherSize:]).Payload()); seg.Flags() != header.TCPFlagSyn {
+			t.Errorf("received %s", seg.Flags())
+		}
+		break
+	}
+	n.Detach("i-a")
 }
 
 // TestSlowGuest: a guest that reads nothing costs a bounded queue, and no other guest notices.

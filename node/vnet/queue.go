@@ -145,11 +145,11 @@ func (p *port) writeFrames(w io.Writer, pkts []*stack.PacketBuffer) error {
 // appendFrame appends length, Ethernet header and packet.
 func (p *port) appendFrame(b []byte, pkt *stack.PacketBuffer) []byte {
 	size := etherSize + pkt.Size()
-	b = binary.BigEndian.AppendUint32(b, uint32(size)) //nolint:gosec // at most maxFrame
+	b = binary.BigEndian.AppendUint32(b, uint32(size))
 	start := len(b)
 	b = append(b, p.mac[:]...)
 	b = append(b, p.net.mac...)
-	b = binary.BigEndian.AppendUint16(b, uint16(pkt.NetworkProtocolNumber)) //nolint:gosec // an Ethernet type
+	b = binary.BigEndian.AppendUint16(b, uint16(pkt.NetworkProtocolNumber))
 	views, skip := pkt.AsViewList()
 	for v := views.Front(); v != nil; v = v.Next() {
 		s := v.AsSlice()

@@ -64,7 +64,7 @@ func (n *Network) addAddress(nic tcpip.NICID, a netip.Addr, how stack.PrimaryEnd
 		Protocol:          ipv4.ProtocolNumber,
 		AddressWithPrefix: tcpip.AddrFrom4(a.As4()).WithPrefix(),
 	}, stack.AddressProperties{PEB: how})
-	if _, dup := err.(*tcpip.ErrDuplicateAddress); err != nil && !dup { //nolint:errorlint // the stack's errors are no errors
+	if _, dup := err.(*tcpip.ErrDuplicateAddress); err != nil && !dup {
 		return fmt.Errorf("add address %s: %s", a, err)
 	}
 	return nil

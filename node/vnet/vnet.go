@@ -6,7 +6,8 @@
 // ARP and DHCP are answered there and then (arp.go, dhcp.go); a packet for another guest is handed to that guest's
 // port with its TTL decremented (route.go); a packet for an address of the node goes to the stack (link.go), where
 // only registered services answer (service.go); for anything else the guest gets ICMP's "unreachable". From the
-// host, guests are reached through listeners on its loopback (expose.go) and Dial.
+// host, guests are reached through listeners on its loopback (expose.go) and Dial, which wait for a guest that is not
+// up yet (reach.go).
 //
 // Because of the checks a service may trust the port that a connection came through: InstanceFrom tells whose it is.
 //

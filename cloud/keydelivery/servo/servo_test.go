@@ -18,9 +18,15 @@ func TestDescriptionRoundTrip(t *testing.T) {
 			Name: "web", DNSName: "127.64.0.1", AvailabilityZones: []string{"us-east-1a"}, Scheme: "internet-facing",
 			Listeners: []servo.Listener{{Protocol: "HTTPS", LoadBalancerPort: 443, InstanceProtocol: "HTTP", InstancePort: 80,
 				SSLCertificateID: "arn:aws:iam::123456789012:server-certificate/a", CertificateRevision: "3"}},
-			Backends:    []servo.Backend{{InstanceID: "i-1", IPAddress: "10.64.0.17", ReportHealthCheck: true}},
-			HealthCheck: servo.HealthCheck{Target: "HTTP:80/", Interval: 30, Timeout: 5, UnhealthyThreshold: 2, HealthyThreshold: 10},
-			Attributes:  servo.LoadBalancerParams{CrossZone: true, IdleTimeout: 60},
+			Backends: []servo.Backend{{InstanceID: "i-1", IPAddress: "10.64.0.17", ReportHealthCheck: true}},
+			HealthCheck: servo.HealthCheck{
+				Target:             "HTTP:80/",
+				Interval:           30,
+				Timeout:            5,
+				UnhealthyThreshold: 2,
+				HealthyThreshold:   10,
+			},
+			Attributes: servo.LoadBalancerParams{CrossZone: true, IdleTimeout: 60},
 		}},
 	}
 	body, err := want.MarshalXMLBody("request")
@@ -39,7 +45,10 @@ func TestDescriptionRoundTrip(t *testing.T) {
 func TestStatesRoundTrip(t *testing.T) {
 	want := &servo.States{
 		Instances: map[string]string{"i-1": servo.InService, "i-2": servo.OutOfService},
-		Metrics:   []servo.Metric{{Name: "Latency", Unit: "Seconds", Value: 0.25}, {Name: "RequestCount", Unit: "Count", Value: 3}},
+		Metrics: []servo.Metric{
+			{Name: "Latency", Unit: "Seconds", Value: 0.25},
+			{Name: "RequestCount", Unit: "Count", Value: 3},
+		},
 	}
 	got, err := servo.ParseStates(want.Form("i-lb"))
 	if err != nil {
@@ -57,7 +66,10 @@ func TestBadForms(t *testing.T) {
 	}{
 		{name: "unknown state", form: url.Values{"Instances.member.1.InstanceId": {"i-1:Fine"}}},
 		{name: "no instance", form: url.Values{"Instances.member.1.InstanceId": {":InService"}}},
-		{name: "no number", form: url.Values{"MetricData.member.1.MetricName": {"Latency"}, "MetricData.member.1.Value": {"fast"}}},
+		{
+			name: "no number",
+			form: url.Values{"MetricData.member.1.MetricName": {"Latency"}, "MetricData.member.1.Value": {"fast"}},
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

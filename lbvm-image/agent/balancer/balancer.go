@@ -13,8 +13,9 @@ import (
 const (
 	// defaultIdle is a classic load balancer's idle timeout unless its attributes say another.
 	defaultIdle = 60 * time.Second
-	// defaultConnections is how many clients one listener of a guest of 96 MB carries at once.
-	defaultConnections = 512
+	// defaultConnections is how many clients one listener carries at once: as many as the memory that a guest of
+	// 96 MB has to spare is enough for, with TLS on both sides.
+	defaultConnections = 256
 	// dialTimeout is how long a backend may take to answer a connection attempt.
 	dialTimeout = 5 * time.Second
 	// maxIdlePerBackend bounds the connections that wait for the next request to one backend.
@@ -27,8 +28,8 @@ const (
 type Config struct {
 	// Dial opens connections to backends. Needed.
 	Dial DialFunc
-	// Connections bounds the clients' connections that one listener has open at once. Default 512. At the bound new
-	// clients of that listener wait until another one leaves.
+	// Connections bounds the clients' connections that one listener has open at once. Default 256, some 20 MB. At the
+	// bound new clients of that listener wait until another one leaves.
 	Connections int
 	// Logger takes what goes wrong with single connections. Default: dropped.
 	Logger *slog.Logger

@@ -195,7 +195,8 @@ func (p *proxy) answer(w http.ResponseWriter, status int) {
 // bufferPool lends the buffers through which bytes are copied.
 type bufferPool struct{ pool sync.Pool }
 
-const copyBuffer = 32 << 10
+// copyBuffer is a TLS record's worth of bytes.
+const copyBuffer = 16 << 10
 
 func (b *bufferPool) Get() []byte {
 	if buffer, ok := b.pool.Get().(*[copyBuffer]byte); ok {

@@ -1,7 +1,6 @@
 package balancer_test
 
 import (
-	"context"
 	"crypto/tls"
 	"io"
 	"net"
@@ -53,7 +52,8 @@ func TestForwarded(t *testing.T) {
 				r.backend("10.64.0.11", false, func(_ http.ResponseWriter, r *http.Request) { got = r })
 				r.backends("10.64.0.11")
 				scheme := strings.ToLower(string(tt.protocol))
-				request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, scheme+"://www.example.test/a%2Fb//c?x=1;y&z", nil)
+				target := scheme + "://www.example.test/a%2Fb//c?x=1;y&z"
+				request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, target, nil)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -149,7 +149,8 @@ func TestRetry(t *testing.T) {
 				}()
 				r.backends("10.64.0.11", "10.64.0.12")
 				_ = gone.Close()
-				request, err := http.NewRequestWithContext(t.Context(), tt.method, "http://www.example.test/", strings.NewReader(tt.body))
+				body := strings.NewReader(tt.body)
+				request, err := http.NewRequestWithContext(t.Context(), tt.method, "http://www.example.test/", body)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -201,84 +202,6 @@ func TestTLSVersions(t *testing.T) {
 	}
 }
 
-// TestIdle: the idle timeout counts silence, not time, and can be changed under open connections.
-func TestIdle(t *testing.T) {
-	route := balancer.Route{Protocol: balancer.HTTP, Port: 80, Idle: 10 * time.Second}
-	t.Run("slow but not silent answer", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			r := newRig(t, balancer.HTTP, route)
-			r.backend("10.64.0.11", false, func(w http.ResponseWriter, _ *http.Request) {
-				for range 10 {
-					sleep(9 * time.Second)
-					_, _ = io.WriteString(w, "x")
-					_ = http.NewResponseController(w).Flush()
-				}
-			})
-			r.backends("10.64.0.11")
-			if status, body := r.get(r.client()); status != 200 || body != "xxxxxxxxxx" {
-				t.Errorf("got %d %s", status, body)
-			}
-		})
-	})
-	t.Run("answer that stops half way", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			r := newRig(t, balancer.HTTP, route)
-			r.backend("10.64.0.11", false, func(w http.ResponseWriter, r *http.Request) {
-				_, _ = io.WriteString(w, "half")
-				_ = http.NewResponseController(w).Flush()
-				<-r.Context().Done()
-			})
-			r.backends("10.64.0.11")
-			began := time.Now()
-			if status, body := r.get(r.client()); status != 0 || time.Since(began) != 10*time.Second {
-				t.Errorf("got %d %s after %s, want a broken answer after 10 s", status, body, time.Since(began))
-			}
-		})
-	})
-	t.Run("client that takes nothing", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			r := newRig(t, balancer.HTTP, route)
-			ended := make(chan time.Time, 1)
-			r.backend("10.64.0.11", false, func(w http.ResponseWriter, r *http.Request) {
-				for r.Context().Err() == nil {
-					_, _ = w.Write(make([]byte, 32<<10))
-				}
-				ended <- time.Now()
-			})
-			r.backends("10.64.0.11")
-			began := time.Now()
-			_, _, conn := r.raw("GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-			if at := <-ended; at.Sub(began) > 11*time.Second {
-				t.Errorf("ended after %s", at.Sub(began))
-			}
-			_ = conn.Close()
-		})
-	})
-	t.Run("kept connection", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			r := newRig(t, balancer.HTTP, route)
-			r.backend("10.64.0.11", false, say("x"))
-			r.backends("10.64.0.11")
-			idle := func() time.Duration {
-				answer, reader, _ := r.raw("GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-				_, _ = io.Copy(io.Discard, answer.Body)
-				began := time.Now()
-				_, _ = reader.ReadByte()
-				return time.Since(began)
-			}
-			if got := idle(); got != 10*time.Second {
-				t.Errorf("closed after %s", got)
-			}
-			changed := route
-			changed.Idle = 20 * time.Second
-			r.front.SetRoute(changed)
-			if got := idle(); got != 20*time.Second {
-				t.Errorf("closed after %s with 20 s", got)
-			}
-		})
-	})
-}
-
 // TestUpgrade: an upgraded connection carries bytes both ways until it is silent for too long.
 func TestUpgrade(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -316,86 +239,5 @@ func TestUpgrade(t *testing.T) {
 		if took := time.Since(began); err == nil || took < 9*time.Second || took > 11*time.Second {
 			t.Errorf("silent connection ended after %s with %v", took, err)
 		}
-	})
-}
-
-// TestClose: a closing port takes nobody new, and lets what is under way finish.
-func TestClose(t *testing.T) {
-	tests := []struct {
-		name  string
-		drain time.Duration
-		want  int
-	}{
-		{"in time", 5 * time.Second, 200},
-		{"too late", time.Second, 0},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				r := newRig(t, balancer.HTTP, toHTTP)
-				r.backend("10.64.0.11", false, func(w http.ResponseWriter, r *http.Request) {
-					select {
-					case <-time.After(3 * time.Second):
-						_, _ = io.WriteString(w, "done")
-					case <-r.Context().Done():
-					}
-				})
-				r.backends("10.64.0.11")
-				got := make(chan int)
-				go func() {
-					status, _ := r.get(r.client())
-					got <- status
-				}()
-				sleep(100 * time.Millisecond)
-				closed := make(chan struct{})
-				go func() {
-					defer close(closed)
-					ctx, cancel := context.WithTimeout(t.Context(), tt.drain)
-					defer cancel()
-					r.front.Close(ctx)
-				}()
-				synctest.Wait()
-				if status, _ := r.get(r.client()); status != 0 {
-					t.Errorf("a new client got %d", status)
-				}
-				if status := <-got; status != tt.want && !(tt.want == 0 && status == http.StatusServiceUnavailable) {
-					t.Errorf("the request under way got %d, want %d", status, tt.want)
-				}
-				<-closed
-			})
-		})
-	}
-}
-
-// TestLimits: headers and connections are bounded; who waits for a connection gets it when another one ends.
-func TestLimits(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, balancer.HTTP, toHTTP, func(c *balancer.Config) { c.Connections = 2 })
-		r.backend("10.64.0.11", false, say("x"))
-		r.backends("10.64.0.11")
-		answer, _, conn := r.raw("GET / HTTP/1.1\r\nHost: x\r\nA: " + strings.Repeat("a", 70<<10) + "\r\n\r\n")
-		if answer.StatusCode != http.StatusRequestHeaderFieldsTooLarge {
-			t.Errorf("long headers got %d", answer.StatusCode)
-		}
-		_ = conn.Close()
-		synctest.Wait()
-		first, second := r.dial(), r.dial()
-		synctest.Wait()
-		served := make(chan int)
-		go func() {
-			status, _ := r.get(r.client())
-			served <- status
-		}()
-		synctest.Wait()
-		select {
-		case status := <-served:
-			t.Errorf("a third connection was served: %d", status)
-		default:
-		}
-		_ = first.Close()
-		if status := <-served; status != 200 {
-			t.Errorf("the third got %d", status)
-		}
-		_ = second.Close()
 	})
 }

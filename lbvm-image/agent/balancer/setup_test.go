@@ -73,9 +73,15 @@ func newRig(
 	return r
 }
 
-// backends registers instances i-1, i-2, … at these addresses, checked on TCP port 80, and waits until all are in
-// service that will be.
+// backends registers instances and waits until all are in service that will be; for tests inside a bubble.
 func (r *rig) backends(ips ...string) {
+	r.t.Helper()
+	r.register(ips...)
+	synctest.Wait()
+}
+
+// register registers instances i-1, i-2, … at these addresses, checked on TCP port 80.
+func (r *rig) register(ips ...string) {
 	r.t.Helper()
 	var list []balancer.Backend
 	for i, ip := range ips {
@@ -84,7 +90,6 @@ func (r *rig) backends(ips ...string) {
 	r.lb.Pool.Set(list, balancer.HealthPolicy{
 		Target: balancer.Target{Protocol: balancer.TCP, Port: 80}, Interval: time.Hour, Healthy: 1,
 	})
-	synctest.Wait()
 }
 
 // backend serves HTTP on port 80 of a host until the test ends; secure makes it HTTPS.

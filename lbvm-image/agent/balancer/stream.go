@@ -102,10 +102,14 @@ type pair struct {
 
 // copy hands on what comes from src. The plain connections are given to io.CopyBuffer, which lets Linux move the bytes
 // without this process seeing them; the read deadline makes it come back now and then to look at the idle time. The
-// write deadline is later by the idle time, so it passes only when dst took nothing for that long.
+// write deadline is later by the idle time, so it passes only when dst took nothing for that long. What moved in the
+// other direction is known at most a tick later; so long the silence must last beyond the idle time.
 func (p *pair) copy(dst, src net.Conn) error {
-	buffer := p.buffers.Get()
-	defer p.buffers.Put(buffer)
+	var buffer []byte
+	if !kernelMoves(dst, src) {
+		buffer = p.buffers.Get()
+		defer p.buffers.Put(buffer)
+	}
 	tick := max(p.idle/8, 10*time.Millisecond)
 	for {
 		now := time.Now()
@@ -123,17 +127,35 @@ func (p *pair) copy(dst, src net.Conn) error {
 			return nil
 		case !errors.Is(err, os.ErrDeadlineExceeded):
 			return p.abort(dst, src, err)
-		case time.Since(now) >= tick+p.idle, time.Since(p.began)-time.Duration(p.moved.Load()) >= p.idle:
+		case time.Since(now) >= tick+p.idle, time.Since(p.began)-time.Duration(p.moved.Load()) >= p.idle+tick:
 			return p.abort(dst, src, errIdle)
 		}
 	}
 }
 
-// abort ends both directions; the other copy then fails and ends too.
+// kernelMoves tells whether io.CopyBuffer needs no buffer of ours, and so no memory for a silent connection.
+func kernelMoves(dst, src net.Conn) bool {
+	_, to := dst.(*net.TCPConn)
+	_, from := src.(*net.TCPConn)
+	return to && from
+}
+
+// abort ends both directions; the other copy then fails and ends too. Both ends see a reset: what they got is not all
+// there was, and an orderly end would say that it is.
 func (p *pair) abort(dst, src net.Conn, err error) error {
-	_ = dst.Close()
-	_ = src.Close()
+	reset(dst)
+	reset(src)
 	return err
+}
+
+func reset(conn net.Conn) {
+	if secure, ok := conn.(*tls.Conn); ok {
+		conn = secure.NetConn()
+	}
+	if abrupt, ok := conn.(interface{ SetLinger(seconds int) error }); ok {
+		_ = abrupt.SetLinger(0)
+	}
+	_ = conn.Close()
 }
 
 // closeWrite ends the writing direction of a connection. One that cannot do that is left open: its end comes with the

@@ -46,8 +46,8 @@ type Target struct {
 // maxPath is the bound that the API has for a health check's path, in characters.
 const maxPath = 1024
 
-// ParseTarget reads a health check's target: "TCP:port", "SSL:port", "HTTP:port/path" or "HTTPS:port/path" (AWS, Elastic
-// Load Balancing API reference, HealthCheck).
+// ParseTarget reads a health check's target: "TCP:port", "SSL:port", "HTTP:port/path" or "HTTPS:port/path" (AWS,
+// Elastic Load Balancing API reference, HealthCheck).
 func ParseTarget(text string) (Target, error) {
 	name, rest, found := strings.Cut(text, ":")
 	if !found {

@@ -23,14 +23,14 @@ func addEntropy(seed []byte) error {
 	if err != nil {
 		return fmt.Errorf("add entropy: %w", err)
 	}
-	defer f.Close() //nolint:errcheck // nothing is buffered
+	defer f.Close()
 	// struct rand_pool_info: bits of entropy, bytes of data, data
 	info := make([]byte, 8+len(seed))
 	defer clear(info)
-	binary.NativeEndian.PutUint32(info, uint32(len(seed)*8)) //nolint:gosec // at most maxSeed
+	binary.NativeEndian.PutUint32(info, uint32(len(seed)*8))
 	binary.NativeEndian.PutUint32(info[4:], uint32(len(seed)))
 	copy(info[8:], seed)
-	if err := ioctl(f.Fd(), unix.RNDADDENTROPY, unsafe.Pointer(&info[0])); err != nil {
+	if err := ioctl(f.Fd(), unix.RNDADDENTROPY, info); err != nil {
 		return fmt.Errorf("add entropy: %w", err)
 	}
 	// Before the generator is seeded for the first time the kernel refuses to reseed, and need not.
@@ -40,8 +40,10 @@ func addEntropy(seed []byte) error {
 	return nil
 }
 
-func ioctl(fd uintptr, request uint, arg unsafe.Pointer) error {
-	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, fd, uintptr(request), uintptr(arg)); errno != 0 {
+// ioctl hands the kernel a structure as bytes, or nothing. The bytes must be as long as the request says.
+func ioctl(fd uintptr, request uint, arg []byte) error {
+	p := unsafe.Pointer(unsafe.SliceData(arg)) //nolint:gosec // G103: the way to hand over a structure
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, fd, uintptr(request), uintptr(p)); errno != 0 {
 		return errno
 	}
 	return nil

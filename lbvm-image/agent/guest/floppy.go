@@ -17,8 +17,8 @@ import (
 
 // The drive tells nobody that a medium was put in, so it is asked.
 const (
-	waitInterval  = 100 * time.Millisecond // while the agent waits for a medium
-	watchInterval = 2 * time.Second        // while it has one: a renewal is not urgent
+	waitInterval  = 50 * time.Millisecond // while the agent waits for a medium
+	watchInterval = 2 * time.Second       // while it has one: a renewal is not urgent
 	mediumDir     = "/run/medium"
 	maxMedium     = 1 << 21 // bytes of all files together; a floppy holds less
 	maxFiles      = 64
@@ -28,7 +28,6 @@ const (
 type drive interface {
 	prepare() error
 	look() (number int, there bool, err error)
-	probe() error
 	mount(dir string) (unmount func() error, err error)
 }
 
@@ -44,21 +43,20 @@ type floppy struct {
 	prepare sync.Once
 	watch   sync.Once
 
-	mu     sync.Mutex
-	looked bool
-	done   mediumNumber // of the medium that was read, or of the drive that was empty at first
-}
-
-// mediumNumber is the drive's number of a medium, if known.
-type mediumNumber struct {
-	number int
-	known  bool
+	mu   sync.Mutex
+	last int // number of the medium that was read; media are numbered from 1
 }
 
 var _ agent.MediumSource = (*floppy)(nil)
 
 func newFloppy(unusable error, logger *slog.Logger) *floppy {
-	return &floppy{drive: floppyDrive{}, dir: mediumDir, unusable: unusable, logger: logger, changed: make(chan struct{}, 1)}
+	return &floppy{
+		drive:    &floppyDrive{},
+		dir:      mediumDir,
+		unusable: unusable,
+		logger:   logger,
+		changed:  make(chan struct{}, 1),
+	}
 }
 
 // Changed implements agent.MediumSource.
@@ -97,18 +95,7 @@ func (f *floppy) fresh() (int, bool, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	number, there, err := f.drive.look()
-	if err != nil || !there {
-		return 0, false, err
-	}
-	if !f.looked {
-		// An emulated drive that is empty from the start looks like one with a medium until it is read. The first
-		// medium that is put in gets another number.
-		f.looked = true
-		if f.drive.probe() != nil {
-			f.done = mediumNumber{number, true}
-		}
-	}
-	return number, f.done != mediumNumber{number, true}, nil
+	return number, err == nil && there && number != f.last, err
 }
 
 // take copies the medium's files. A medium that cannot be read gives files whose Open tells why; it counts as not
@@ -121,7 +108,7 @@ func (f *floppy) take(ctx context.Context, number int) fs.FS {
 		f.logger.Warn("medium cannot be read", "error", err)
 		return failedFS{err}
 	}
-	f.done = mediumNumber{number, true}
+	f.last = number
 	f.watch.Do(func() { go f.watchChanges(ctx) })
 	return files
 }
@@ -157,11 +144,11 @@ func (f *floppy) copyFiles() (_ *memoryFS, err error) {
 }
 
 func readBounded(path string, room int64) ([]byte, error) {
-	in, err := os.Open(path) //nolint:gosec // a name from the medium's own folder
+	in, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("read medium: %w", err)
 	}
-	defer in.Close() //nolint:errcheck // only read
+	defer in.Close()
 	data, err := io.ReadAll(io.LimitReader(in, room+1))
 	if err != nil {
 		return nil, fmt.Errorf("read medium: %w", err)
@@ -176,7 +163,7 @@ func readBounded(path string, room int64) ([]byte, error) {
 func (f *floppy) watchChanges(ctx context.Context) {
 	ticker := time.NewTicker(watchInterval)
 	defer ticker.Stop()
-	var told mediumNumber
+	told := 0
 	for {
 		select {
 		case <-ctx.Done():
@@ -184,10 +171,10 @@ func (f *floppy) watchChanges(ctx context.Context) {
 		case <-ticker.C:
 		}
 		number, fresh, err := f.fresh()
-		if err != nil || !fresh || told == (mediumNumber{number, true}) {
+		if err != nil || !fresh || number == told {
 			continue
 		}
-		told = mediumNumber{number, true}
+		told = number
 		select {
 		case f.changed <- struct{}{}:
 		default: // told already, not listened to yet

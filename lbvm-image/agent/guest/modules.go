@@ -26,7 +26,7 @@ type loader struct {
 }
 
 func newLoader(list string) (*loader, error) {
-	text, err := os.ReadFile(list) //nolint:gosec // a path of the image
+	text, err := os.ReadFile(list)
 	if err != nil {
 		return nil, fmt.Errorf("read list of modules: %w", err)
 	}
@@ -65,11 +65,11 @@ func (l *loader) wait() map[string]error {
 }
 
 func loadModule(path string) error {
-	f, err := os.Open(path) //nolint:gosec // a path of the image
+	f, err := os.Open(path)
 	if err != nil {
 		return fmt.Errorf("open module: %w", err)
 	}
-	defer f.Close() //nolint:errcheck // only read
+	defer f.Close()
 	if err := unix.FinitModule(int(f.Fd()), "", 0); err != nil && !errors.Is(err, unix.EEXIST) {
 		return fmt.Errorf("load module: %w", err)
 	}

@@ -100,7 +100,7 @@ func askAddress(ctx context.Context, card string) (address, error) {
 	if err != nil {
 		return address{}, fmt.Errorf("ask for an address: %w", err)
 	}
-	defer client.Close() //nolint:errcheck // a socket that was only used for this
+	defer client.Close()
 	lease, err := client.Request(ctx, dhcpv4.WithRequestedOptions(dhcpv4.OptionSubnetMask, dhcpv4.OptionRouter,
 		dhcpv4.OptionClasslessStaticRoute, dhcpv4.OptionHostName, dhcpv4.OptionInterfaceMTU))
 	if err != nil {

@@ -34,7 +34,7 @@ func (m *machine) watchButton(ctx context.Context, pressed func()) {
 		m.logger.Warn("power button is not watched", "error", err)
 		return
 	}
-	defer events.Close() //nolint:errcheck // only read
+	defer events.Close()
 	defer context.AfterFunc(ctx, func() { _ = events.Close() })()
 	buf := make([]byte, 4096)
 	for {

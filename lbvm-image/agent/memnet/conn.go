@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -17,6 +18,7 @@ const window = 64 << 10
 type conn struct {
 	local, remote netip.AddrPort
 	in, out       *stream
+	abrupt        atomic.Bool
 }
 
 func newPair(near, far netip.AddrPort) (*conn, *conn) {
@@ -33,7 +35,16 @@ func (c *conn) CloseWrite() error {
 	return nil
 }
 
+// SetLinger with 0 makes Close a reset, as TCP has it.
+func (c *conn) SetLinger(seconds int) error {
+	c.abrupt.Store(seconds == 0)
+	return nil
+}
+
 func (c *conn) Close() error {
+	if c.abrupt.Load() {
+		c.out.update(func(s *stream) { s.reset, s.buf = true, nil })
+	}
 	c.out.update(func(s *stream) { s.ended = true })
 	c.in.update(func(s *stream) { s.readerGone = true })
 	c.out.update(func(s *stream) { s.writerGone = true })
@@ -83,6 +94,7 @@ type stream struct {
 	ended      bool // no more is written; the reader gets the rest, then EOF
 	readerGone bool // the reader closed: writes fail, its own reads too
 	writerGone bool // the writer closed: its own writes fail
+	reset      bool // the writer closed abruptly: reads fail
 
 	readBy, writeBy deadline
 }
@@ -135,6 +147,9 @@ func (s *stream) read(p []byte) (int, error) {
 		case s.readerGone:
 			s.mu.Unlock()
 			return 0, net.ErrClosed
+		case s.reset:
+			s.mu.Unlock()
+			return 0, &net.OpError{Op: "read", Net: "tcp", Err: syscall.ECONNRESET}
 		case s.readBy.passed:
 			s.mu.Unlock()
 			return 0, &net.OpError{Op: "read", Net: "tcp", Err: os.ErrDeadlineExceeded}

@@ -92,8 +92,8 @@ func (s *Source) fetch(ctx context.Context) (Credentials, error) {
 	if err != nil {
 		return Credentials{}, fmt.Errorf("fetch role credentials: %w", err)
 	}
-	if !credentials.Expiration.After(s.now()) {
-		return Credentials{}, fmt.Errorf("fetch role credentials: expired at %s", credentials.Expiration.UTC().Format(time.RFC3339))
+	if end := credentials.Expiration; !end.After(s.now()) {
+		return Credentials{}, fmt.Errorf("fetch role credentials: expired at %s", end.UTC().Format(time.RFC3339))
 	}
 	return credentials, nil
 }

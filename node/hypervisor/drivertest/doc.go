@@ -13,7 +13,8 @@
 //	power-off       the last line before it powers off
 //	trouble: TEXT   something is missing in the guest
 //
-// Texts that make it act: "power-off"; "panic", after which its kernel panics; "flood", 1024 numbered lines of 64 bytes.
+// Texts that make it act: "power-off"; "panic", after which its kernel panics; "flood", 1024 numbered lines of 64
+// bytes.
 //
 // Command guest in the folder below is that guest for real machines; BuildInitrd packs it. A simulated driver
 // brings its own.

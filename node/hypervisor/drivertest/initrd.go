@@ -3,10 +3,11 @@ package drivertest
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
-	"path/filepath"
 
 	"github.com/cavaliergopher/cpio"
 )
@@ -14,9 +15,8 @@ import (
 // guestPackage is the guest's program.
 const guestPackage = "github.com/cloudtwin/cloudtwin/node/hypervisor/drivertest/guest"
 
-// BuildInitrd compiles the suite's guest with the go tool and writes an initramfs to path: that of an image, for its
-// modules, and behind it a second archive whose /init is the guest. The kernel unpacks one after the other, so the
-// later /init wins (Linux, Documentation/driver-api/early-userspace/buffer-format.rst).
+// BuildInitrd compiles the suite's guest with the go tool and writes an initramfs to path: that of an image (not
+// compressed), for its modules, with the guest as /init in place of the image's own.
 func BuildInitrd(ctx context.Context, imageInitrd, path string) error {
 	program := path + ".init"
 	defer os.Remove(program) //nolint:errcheck // a file between two steps
@@ -29,39 +29,49 @@ func BuildInitrd(ctx context.Context, imageInitrd, path string) error {
 	if err != nil {
 		return fmt.Errorf("read the suite's guest: %w", err)
 	}
-	initrd, err := os.ReadFile(imageInitrd) //nolint:gosec // the caller's image
+	image, err := os.Open(imageInitrd) //nolint:gosec // the caller's image
 	if err != nil {
 		return fmt.Errorf("read the image's initramfs: %w", err)
 	}
-	overlay, err := packInit(guest)
-	if err != nil {
-		return err
+	defer image.Close() //nolint:errcheck // read only
+	var out bytes.Buffer
+	if err := replaceInit(&out, image, guest); err != nil {
+		return fmt.Errorf("pack the suite's guest: %w", err)
 	}
-	const alignment = 4 // of archives in an initramfs
-	if odd := len(initrd) % alignment; odd != 0 {
-		initrd = append(initrd, make([]byte, alignment-odd)...)
-	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return fmt.Errorf("write the suite's initramfs: %w", err)
-	}
-	if err := os.WriteFile(path, append(initrd, overlay...), 0o600); err != nil {
+	if err := os.WriteFile(path, out.Bytes(), 0o600); err != nil {
 		return fmt.Errorf("write the suite's initramfs: %w", err)
 	}
 	return nil
 }
 
-func packInit(program []byte) ([]byte, error) {
-	var out bytes.Buffer
-	w := cpio.NewWriter(&out)
-	header := &cpio.Header{Name: "init", Mode: cpio.TypeReg | 0o755, Size: int64(len(program)), Links: 1}
+// replaceInit copies an archive with another program as its init.
+func replaceInit(to io.Writer, from io.Reader, program []byte) error {
+	const name = "init"
+	r, w := cpio.NewReader(from), cpio.NewWriter(to)
+	for {
+		header, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		if header.Name == name {
+			continue
+		}
+		if err := w.WriteHeader(header); err != nil {
+			return err
+		}
+		if _, err := io.Copy(w, r); err != nil {
+			return err
+		}
+	}
+	header := &cpio.Header{Name: name, Mode: cpio.TypeReg | 0o755, Size: int64(len(program)), Links: 1}
 	if err := w.WriteHeader(header); err != nil {
-		return nil, fmt.Errorf("pack the suite's guest: %w", err)
+		return err
 	}
 	if _, err := w.Write(program); err != nil {
-		return nil, fmt.Errorf("pack the suite's guest: %w", err)
+		return err
 	}
-	if err := w.Close(); err != nil {
-		return nil, fmt.Errorf("pack the suite's guest: %w", err)
-	}
-	return out.Bytes(), nil
+	return w.Close()
 }

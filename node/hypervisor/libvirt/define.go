@@ -53,13 +53,14 @@ func define(g ground, name string, spec hypervisor.Spec, from int64) (string, er
 		return "", fmt.Errorf("write the machine's metadata: %w", err)
 	}
 	port := uint(0)
+	memory, vcpus := uint(spec.MemoryMB), uint(max(spec.VCPUs, 1)) //nolint:gosec // both are validated: small, positive
 	d := libvirtxml.Domain{
 		Type:     domainType(g.accelerator),
 		Name:     name,
 		Metadata: &libvirtxml.DomainMetadata{XML: string(meta)},
 		// dumpCore=off: the guest's memory holds keys.
-		Memory: &libvirtxml.DomainMemory{Value: uint(spec.MemoryMB), Unit: "MiB", DumpCore: "off"}, //nolint:gosec // validated
-		VCPU:   &libvirtxml.DomainVCPU{Value: uint(max(spec.VCPUs, 1))},                            //nolint:gosec // validated
+		Memory: &libvirtxml.DomainMemory{Value: memory, Unit: "MiB", DumpCore: "off"},
+		VCPU:   &libvirtxml.DomainVCPU{Value: vcpus},
 		OS: &libvirtxml.DomainOS{
 			// pc and not q35: the i440fx machine has the floppy controller, and fewer buses to probe.
 			Type: &libvirtxml.DomainOSType{Arch: "x86_64", Machine: "pc", Type: "hvm"},

@@ -23,6 +23,7 @@ type Driver struct {
 	hub      *hub
 	files    *fileWatch
 	warm     *warmUp
+	reaper   *reaper    // of an embedded libvirt, else nil
 	ids      keyedLocks // one Start or Kill of an id at a time
 
 	mu     sync.Mutex
@@ -70,6 +71,9 @@ func Open(ctx context.Context, cfg Config) (*Driver, error) {
 		loop.release()
 		return nil, err
 	}
+	if cfg.embedded() {
+		d.reaper = startReaper(cfg.Root)
+	}
 	d.ops.Add(1)
 	go d.dispatch()
 	d.warm = d.startWarmUp()
@@ -112,6 +116,9 @@ func (d *Driver) Close() error {
 		err = errors.Join(err, closeErr)
 	}
 	loop.release()
+	if d.reaper != nil {
+		d.reaper.close()
+	}
 	if err != nil {
 		return fmt.Errorf("close libvirt: %w", plain(err))
 	}

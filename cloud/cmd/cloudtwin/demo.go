@@ -1,0 +1,74 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/mattn/go-isatty"
+	"github.com/spf13/cobra"
+
+	"github.com/cloudtwin/cloudtwin/cloud/cmd/cloudtwin/demo"
+	"github.com/cloudtwin/cloudtwin/cloud/cmd/cloudtwin/local"
+)
+
+func newDemo(o *options) *cobra.Command {
+	var asJSON bool
+	var evidence string
+	var timeout time.Duration
+	cmd := &cobra.Command{
+		Use:   "demo",
+		Short: "Do the main job: a guest serves TLS with a key that came by floppy",
+		Long: "Starts a cloud and a node, uploads a certificate, starts two backends and a load balancer, and asks it for a\n" +
+			"page over verified TLS. Shows each step of the key's journey with its duration, and leaves nothing running.",
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var presenter demo.Presenter
+			switch {
+			case asJSON:
+				presenter = demo.NewJSON(cmd.OutOrStdout())
+			case isatty.IsTerminal(os.Stdout.Fd()):
+				presenter = demo.NewLive(cmd.OutOrStdout())
+			default:
+				presenter = demo.NewPlain(cmd.OutOrStdout())
+			}
+			layout := local.Layout(local.DemoState())
+			if cmd.Flags().Changed("state") {
+				layout = local.Layout(o.state)
+			}
+			dir, err := filepath.Abs(evidence)
+			if err != nil {
+				return fmt.Errorf("evidence folder: %w", err)
+			}
+			return runDemo(cmd.Context(), local.Config{Layout: layout, Images: o.images, Fresh: true}, demo.Config{
+				Journal: layout.Journal(), Evidence: dir, Presenter: presenter, StepTimeout: timeout,
+			})
+		},
+	}
+	flags := cmd.Flags()
+	flags.BoolVar(&asJSON, "json", false, "print events as JSON, one a line")
+	flags.StringVar(&evidence, "evidence", filepath.Join("artifacts", "demo"), "folder for consoles, events and reports")
+	flags.DurationVar(&timeout, "step-timeout", time.Minute, "how long one step may take")
+	return cmd
+}
+
+func runDemo(ctx context.Context, machine local.Config, cfg demo.Config) (err error) {
+	var twin *local.Twin
+	defer func() {
+		if twin != nil {
+			err = errors.Join(err, twin.Close())
+		}
+	}()
+	cfg.Start = func(ctx context.Context) (demo.Cloud, error) {
+		twin, err = local.Start(ctx, machine)
+		if err != nil {
+			return nil, err
+		}
+		return twin, nil
+	}
+	_, err = demo.Run(ctx, cfg)
+	return err
+}

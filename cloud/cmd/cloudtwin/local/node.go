@@ -1,0 +1,70 @@
+package local
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+
+	"github.com/gofrs/flock"
+
+	"github.com/cloudtwin/cloudtwin/node"
+	"github.com/cloudtwin/cloudtwin/node/hypervisor/libvirt"
+)
+
+// NodeConfig of a node. Layout, Images, ID and Cloud are required.
+type NodeConfig struct {
+	Layout        Layout
+	Images        string
+	ID            string
+	Cloud         string // host:port
+	Token         string // for the first time
+	HypervisorURI string
+}
+
+// Node is a node in this process with the driver that runs its guests.
+type Node struct {
+	node   *node.Node
+	driver *libvirt.Driver
+	lock   *flock.Flock // nil when the state folder is a Twin's
+}
+
+// StartNode takes the state folder and starts a node in it.
+func StartNode(ctx context.Context, cfg NodeConfig) (*Node, error) {
+	lock, err := acquire(cfg.Layout)
+	if err != nil {
+		return nil, err
+	}
+	n, err := startNode(ctx, cfg)
+	if err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	n.lock = lock
+	return n, nil
+}
+
+// startNode starts a node in a folder that is locked already.
+func startNode(ctx context.Context, cfg NodeConfig) (*Node, error) {
+	driver, err := libvirt.Open(ctx, libvirt.Config{URI: cfg.HypervisorURI, Root: cfg.Layout.LibvirtRoot(),
+		CacheDir: Cache(), Logger: slog.Default()})
+	if err != nil {
+		return nil, err
+	}
+	n, err := node.Start(ctx, node.Config{ID: cfg.ID, Dir: cfg.Layout.Node(), CloudAddress: cfg.Cloud, Token: cfg.Token,
+		Images: cfg.Images, Driver: driver, RunDir: cfg.Layout.Media(), Logger: slog.Default()})
+	if err != nil {
+		return nil, errors.Join(err, driver.Close())
+	}
+	return &Node{node: n, driver: driver}, nil
+}
+
+// Done is closed when the node has stopped by itself.
+func (n *Node) Done() <-chan struct{} { return n.node.Done() }
+
+// Close ends the node. Its guests go on.
+func (n *Node) Close() error {
+	errs := []error{n.node.Close(), n.driver.Close()}
+	if n.lock != nil {
+		errs = append(errs, n.lock.Close())
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,197 @@
+package local
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/gofrs/flock"
+
+	"github.com/cloudtwin/cloudtwin/cloud"
+	"github.com/cloudtwin/cloudtwin/cloud/api"
+	"github.com/cloudtwin/cloudtwin/cloud/ec2"
+	"github.com/cloudtwin/cloudtwin/cloud/operator"
+	"github.com/cloudtwin/cloudtwin/lbvm-image/builder"
+)
+
+// Config of a Twin. Layout and Images are required.
+type Config struct {
+	Layout         Layout
+	Images         string // folder of guest images
+	APIAddress     string // host:port of the API; empty means a free port
+	NodeAddress    string // host:port for nodes; empty means a free port
+	StoreEndpoints []string
+	HypervisorURI  string
+	Replicas       int
+	// NoNode starts no node in this process.
+	NoNode bool
+	// Fresh removes what an earlier process left in the folder before anything starts.
+	Fresh bool
+	// Keep leaves state and guests at the end.
+	Keep bool
+}
+
+// Twin is a running cloud, usually with a node.
+type Twin struct {
+	*cloud.Cloud
+	cfg      Config
+	lock     *flock.Flock
+	node     *Node
+	stop     context.CancelFunc
+	operator sync.WaitGroup
+}
+
+// nodeUpTimeout bounds the wait for the node's first report.
+const nodeUpTimeout = 30 * time.Second
+
+// nodeID is the node in this process.
+const nodeID = "node-1"
+
+// Start starts a cloud, its operator's socket, and a node; it returns when the node can take guests.
+func Start(ctx context.Context, cfg Config) (*Twin, error) {
+	lock, err := acquire(cfg.Layout)
+	if err != nil {
+		return nil, err
+	}
+	t := &Twin{cfg: cfg, lock: lock}
+	if err := t.start(ctx); err != nil {
+		return nil, errors.Join(err, t.Close())
+	}
+	return t, nil
+}
+
+func (t *Twin) start(ctx context.Context) error {
+	cfg := t.cfg
+	images, err := images(cfg.Images)
+	if err != nil {
+		return err
+	}
+	if cfg.Fresh {
+		if err := clean(ctx, cfg.Layout); err != nil {
+			return err
+		}
+	}
+	t.Cloud, err = cloud.Start(ctx, cloud.Config{
+		Dir: cfg.Layout.Cloud(), Journal: cfg.Layout.Journal(), StoreEndpoints: cfg.StoreEndpoints,
+		APIAddress: cfg.APIAddress, NodeAddress: cfg.NodeAddress, Images: images, Replicas: cfg.Replicas,
+		UnprivilegedPorts: !mayBindLowPorts(), Logger: slog.Default(),
+	})
+	if err != nil {
+		return err
+	}
+	if err := t.writeClientFiles(); err != nil {
+		return fmt.Errorf("write files for clients: %w", err)
+	}
+	t.serveOperator()
+	if cfg.NoNode {
+		return nil
+	}
+	token, err := t.NewNodeToken(ctx)
+	if err != nil {
+		return err
+	}
+	if t.node, err = startNode(ctx, NodeConfig{Layout: cfg.Layout, Images: cfg.Images, ID: nodeID, Cloud: t.NodeLink(),
+		Token: token, HypervisorURI: cfg.HypervisorURI}); err != nil {
+		return err
+	}
+	return t.awaitNode(ctx)
+}
+
+// writeClientFiles writes what clients of the API need beside its address.
+func (t *Twin) writeClientFiles() error {
+	if err := os.WriteFile(t.cfg.Layout.CAFile(), t.CAPEM(), 0o600); err != nil {
+		return err
+	}
+	files, err := api.ClientData(t.Endpoint())
+	if err != nil {
+		return err
+	}
+	for name, data := range files {
+		path := filepath.Join(t.cfg.Layout.ClientData(), name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			return err
+		}
+		if err := os.WriteFile(path, data, 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t *Twin) serveOperator() {
+	ctx, cancel := context.WithCancel(context.Background())
+	t.stop = cancel
+	t.operator.Go(func() {
+		if err := operator.Serve(ctx, t.cfg.Layout.OperatorSocket(), t); err != nil {
+			slog.Error("stopped serving the operator", "error", err)
+		}
+	})
+}
+
+// Status adds to the cloud's own what only this machine knows.
+func (t *Twin) Status(ctx context.Context) (operator.Status, error) {
+	status, err := t.Cloud.Status(ctx)
+	status.StateDir, status.CAFile = string(t.cfg.Layout), t.cfg.Layout.CAFile()
+	return status, err
+}
+
+func (t *Twin) awaitNode(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, nodeUpTimeout)
+	defer cancel()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		status, err := t.Status(ctx)
+		if err != nil {
+			return err
+		}
+		if len(status.Nodes) > 0 && status.Nodes[0].State == "up" {
+			return nil
+		}
+		select {
+		case <-t.node.Done():
+			return fmt.Errorf("the node stopped: %w", t.node.node.Err())
+		case <-ctx.Done():
+			return fmt.Errorf("wait for the node to report: %w", ctx.Err())
+		case <-tick.C:
+		}
+	}
+}
+
+// Close ends the node and the cloud and, unless they are to be kept, all guests and the state folder.
+func (t *Twin) Close() error {
+	var errs []error
+	if t.node != nil {
+		errs = append(errs, t.node.Close())
+	}
+	if t.stop != nil {
+		t.stop()
+		t.operator.Wait()
+	}
+	if t.Cloud != nil {
+		errs = append(errs, t.Cloud.Close())
+	}
+	if !t.cfg.Keep {
+		errs = append(errs, remove(context.Background(), t.cfg.Layout))
+	}
+	return errors.Join(append(errs, t.lock.Close())...)
+}
+
+// images tells the cloud what instances can be started from.
+func images(dir string) ([]ec2.ImageInfo, error) {
+	var list []ec2.ImageInfo
+	for _, flavour := range builder.Flavours() {
+		image, err := builder.Load(dir, string(flavour))
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, ec2.ImageInfo{Name: image.Name, Digest: image.Digest, Public: flavour == builder.Web,
+			Description: "kernel " + image.Manifest.KernelRelease})
+	}
+	return list, nil
+}

@@ -1,0 +1,125 @@
+package local
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Remove ends every guest that a dead process left in the state folder and removes the folder, its floppies and
+// its secrets. It refuses a folder that a live process uses.
+func Remove(ctx context.Context, l Layout) error {
+	if _, err := os.Stat(string(l)); errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	lock, err := acquire(l)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = lock.Close() }()
+	return remove(ctx, l)
+}
+
+// remove does Remove's work for a folder that is locked already.
+func remove(ctx context.Context, l Layout) error {
+	if err := clean(ctx, l); err != nil {
+		return err
+	}
+	if err := os.RemoveAll(string(l)); err != nil {
+		return fmt.Errorf("remove state folder: %w", err)
+	}
+	return nil
+}
+
+// clean ends the guests of a folder that is locked and removes all in it but the lock: while that is there nobody
+// else begins.
+func clean(ctx context.Context, l Layout) error {
+	if err := endGuests(ctx, l); err != nil {
+		return err
+	}
+	errs := []error{wipe(filepath.Join(l.Media(), "media")), os.RemoveAll(l.Media()), os.RemoveAll(l.LibvirtRoot())}
+	entries, err := os.ReadDir(string(l))
+	errs = append(errs, err)
+	for _, e := range entries {
+		if path := filepath.Join(string(l), e.Name()); path != l.Lock() {
+			errs = append(errs, os.RemoveAll(path))
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("clean state folder %s: %w", l, err)
+	}
+	return nil
+}
+
+// wipe overwrites and removes the files of a folder of floppies.
+func wipe(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	errs := []error{err}
+	for _, e := range entries {
+		if info, err := e.Info(); err == nil && info.Mode().IsRegular() {
+			errs = append(errs, os.WriteFile(filepath.Join(dir, e.Name()), make([]byte, info.Size()), 0o600))
+		}
+	}
+	return errors.Join(append(errs, os.RemoveAll(dir))...)
+}
+
+// endGuests kills the QEMU processes whose command line names the state folder and waits until they are gone.
+func endGuests(ctx context.Context, l Layout) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		pids, err := guestsOf(l)
+		if err != nil || len(pids) == 0 {
+			return err
+		}
+		for _, pid := range pids {
+			if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+				return fmt.Errorf("end guest process %d: %w", pid, err)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("wait for guest processes %v to end: %w", pids, ctx.Err())
+		case <-tick.C:
+		}
+	}
+}
+
+// guestsOf finds the QEMU processes that were started in a state folder.
+func guestsOf(l Layout) ([]int, error) {
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil, fmt.Errorf("list processes: %w", err)
+	}
+	marks := [][]byte{[]byte(string(l) + "/"), []byte(l.LibvirtRoot() + "/"), []byte(l.Media() + "/")}
+	var pids []int
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		line, err := os.ReadFile(filepath.Join("/proc", e.Name(), "cmdline"))
+		if err != nil {
+			continue // it ended meanwhile
+		}
+		program, _, _ := bytes.Cut(line, []byte{0})
+		if strings.Contains(filepath.Base(string(program)), "qemu") &&
+			slices.ContainsFunc(marks, func(mark []byte) bool { return bytes.Contains(line, mark) }) {
+			pids = append(pids, pid)
+		}
+	}
+	return pids, nil
+}

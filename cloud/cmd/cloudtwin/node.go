@@ -1,0 +1,68 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cloudtwin/cloudtwin/cloud/cmd/cloudtwin/local"
+)
+
+func newNode(o *options) *cobra.Command {
+	cfg := local.NodeConfig{}
+	var remove bool
+	cmd := &cobra.Command{
+		Use:   "node",
+		Short: "Join a cloud as a hypervisor host",
+		Long: "Joins a cloud as a hypervisor host and runs its guests. The first time it needs a one-time token, which\n" +
+			"'cloudtwin node-token' prints on the cloud's machine; later it uses the certificate that it got then.\n" +
+			"When the process ends its guests go on, and the next process takes them over.",
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg.Layout, cfg.Images = local.Layout(o.state), o.images
+			if remove {
+				return local.Remove(cmd.Context(), cfg.Layout)
+			}
+			if cfg.Cloud == "" {
+				return &usageError{err: errors.New("--cloud is required: the cloud's host:port for nodes")}
+			}
+			n, err := local.StartNode(cmd.Context(), cfg)
+			if err != nil {
+				return err
+			}
+			_, _ = fmt.Fprintf(cmd.OutOrStdout(), "node %s of the cloud at %s\n", cfg.ID, cfg.Cloud)
+			select {
+			case <-cmd.Context().Done():
+			case <-n.Done():
+			}
+			return n.Close()
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&cfg.ID, "id", "node-1", "this node's name")
+	flags.StringVar(&cfg.Cloud, "cloud", "", "the cloud's host:port for nodes")
+	flags.StringVar(
+		&cfg.Token,
+		"token",
+		os.Getenv("CLOUDTWIN_TOKEN"),
+		"one-time token, for the first time (or CLOUDTWIN_TOKEN)",
+	)
+	flags.Lookup("token").DefValue = "" // help must not show it
+	flags.StringVar(&cfg.HypervisorURI, "hypervisor", "", "libvirt URI, such as qemu:///system (default: in process)")
+	flags.BoolVar(&remove, "remove", false, "end all guests of the state folder and remove it")
+	return cmd
+}
+
+func newNodeToken(o *options) *cobra.Command {
+	return &cobra.Command{Use: "node-token", Short: "Print a one-time token with which a node can join", Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			token, err := o.client().NewNodeToken(cmd.Context())
+			if err != nil {
+				return err
+			}
+			_, _ = fmt.Fprintln(cmd.OutOrStdout(), token)
+			return nil
+		}}
+}

@@ -1,0 +1,78 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/jedib0t/go-pretty/v6/text"
+	"github.com/spf13/cobra"
+
+	"github.com/cloudtwin/cloudtwin/cloud/operator"
+)
+
+func newPs(o *options) *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "ps",
+		Short: "List nodes, guests and load balancers",
+		Args:  noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			status, err := o.client().Status(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				encoder := json.NewEncoder(cmd.OutOrStdout())
+				encoder.SetIndent("", "  ")
+				return encoder.Encode(status)
+			}
+			printStatus(cmd.OutOrStdout(), status)
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+func printStatus(w io.Writer, s operator.Status) {
+	_, _ = fmt.Fprintf(w, "endpoint %s, state %s, process %d\n\n", s.Endpoint, s.StateDir, s.PID)
+	nodes := newTable(w, "NODE", "STATE", "HYPERVISOR", "ACCELERATOR", "MEMORY FREE")
+	for _, n := range s.Nodes {
+		nodes.AppendRow(table.Row{n.ID, n.State, n.Hypervisor, n.Accelerator,
+			fmt.Sprintf("%d of %d MB", n.MemoryFreeMB, n.MemoryMB)})
+	}
+	nodes.Render()
+	_, _ = fmt.Fprintln(w)
+	guests := newTable(w, "VM", "NAME", "IMAGE", "STATE", "STAGE", "ADDRESS", "NODE", "AGE")
+	for _, i := range s.Instances {
+		guests.AppendRow(table.Row{i.ID, i.Name, i.Image, i.State, i.Stage, i.PrivateIP, i.NodeID,
+			time.Since(i.Launched).Round(time.Second)})
+	}
+	guests.Render()
+	_, _ = fmt.Fprintln(w)
+	balancers := newTable(w, "LOAD BALANCER", "LISTENER", "REACHED AT", "CERTIFICATE", "VMS")
+	for _, lb := range s.LoadBalancers {
+		for _, l := range lb.Listeners {
+			balancers.AppendRow(table.Row{lb.Name, fmt.Sprintf("%s %d", l.Protocol, l.Port), l.HostAddress, l.Certificate,
+				strings.Join(lb.Instances, " ")})
+		}
+	}
+	balancers.Render()
+}
+
+// newTable returns a table without rules, as ps and its kin print them.
+func newTable(w io.Writer, header ...any) table.Writer {
+	t := table.NewWriter()
+	t.SetOutputMirror(w)
+	style := table.StyleDefault
+	style.Options = table.OptionsNoBordersAndSeparators
+	style.Format.Header = text.FormatDefault
+	style.Box.PaddingLeft = ""
+	t.SetStyle(style)
+	t.AppendHeader(header)
+	return t
+}

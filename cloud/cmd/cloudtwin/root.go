@@ -1,0 +1,80 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cloudtwin/cloudtwin/cloud/cmd/cloudtwin/local"
+	"github.com/cloudtwin/cloudtwin/cloud/operator"
+)
+
+// options are the flags that every command has.
+type options struct {
+	state  string
+	images string
+	log    string
+}
+
+func newRoot() *cobra.Command {
+	o := &options{}
+	root := &cobra.Command{
+		Use:           "cloudtwin",
+		Short:         "A cloud in a box that boots real virtual machines",
+		Long:          "cloudtwin answers the AWS APIs, runs instances as real QEMU guests, and brings a user's TLS key\nto a load-balancer VM so that only that VM can open it.\n\nExit codes: 0 success, 1 product failure, 2 usage error, 3 infrastructure failure.",
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          cobra.NoArgs,
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			if err := setLog(o.log); err != nil {
+				return err
+			}
+			if cmd.Annotations == nil {
+				cmd.Annotations = map[string]string{}
+			}
+			cmd.Annotations[started] = "yes"
+			return nil
+		},
+	}
+	flags := root.PersistentFlags()
+	flags.StringVar(&o.state, "state", local.DefaultState(), "folder of the cloud's state")
+	flags.StringVar(&o.images, "images", local.DefaultImages(), "folder of guest images")
+	flags.StringVar(&o.log, "log", "warn", "least level of log messages on standard error: debug, info, warn, error")
+	root.AddCommand(
+		newUp(o),
+		newDown(o),
+		newEnv(o),
+		newDemo(o),
+		newNode(o),
+		newNodeToken(o),
+		newPs(o),
+		newConsole(o),
+		newImage(o),
+	)
+	return root
+}
+
+func setLog(level string) error {
+	var l slog.Level
+	if err := l.UnmarshalText([]byte(level)); err != nil {
+		return &usageError{err: fmt.Errorf("--log: %w", err)}
+	}
+	slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: l})))
+	return nil
+}
+
+// client returns a client of the cloud that runs in the state folder.
+func (o *options) client() *operator.Client {
+	return operator.NewClient(local.Layout(o.state).OperatorSocket())
+}
+
+// noArgs refuses arguments, as a usage error.
+func noArgs(_ *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return &usageError{err: errors.New("takes no arguments, got " + args[0])}
+	}
+	return nil
+}

@@ -1,0 +1,143 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cloudtwin/cloudtwin/cloud/cmd/cloudtwin/local"
+	"github.com/cloudtwin/cloudtwin/cloud/operator"
+)
+
+func newUp(o *options) *cobra.Command {
+	cfg := local.Config{}
+	var detach bool
+	cmd := &cobra.Command{
+		Use:   "up",
+		Short: "Start a cloud with a node and keep it running",
+		Long: "Starts a cloud with a node and keeps it running until Ctrl-C or 'cloudtwin down', which end its guests and\n" +
+			"remove its state. After a crash of the process the next 'up' finds state and guests and goes on.",
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg.Layout, cfg.Images = local.Layout(o.state), o.images
+			if detach {
+				return startDetached(cmd, o)
+			}
+			return up(cmd, cfg)
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&cfg.APIAddress, "api", "127.0.0.1:4580", "host:port of the API; port 0 means a free one")
+	flags.StringVar(&cfg.NodeAddress, "node-api", "127.0.0.1:0", "host:port for nodes")
+	flags.StringSliceVar(&cfg.StoreEndpoints, "store", nil, "URLs of an external etcd cluster (default: embedded)")
+	flags.BoolVar(&cfg.NoNode, "no-node", false, "start no node here; nodes join with 'cloudtwin node'")
+	flags.BoolVar(&cfg.Keep, "keep", false, "at the end leave state and guests for the next 'up'")
+	flags.StringVar(&cfg.HypervisorURI, "hypervisor", "", "libvirt URI, such as qemu:///system (default: in process)")
+	flags.IntVar(&cfg.Replicas, "replicas", 1, "load-balancer VMs of each load balancer")
+	flags.BoolVarP(&detach, "detach", "d", false, "run in the background")
+	return cmd
+}
+
+func up(cmd *cobra.Command, cfg local.Config) (err error) {
+	ctx := cmd.Context()
+	twin, err := local.Start(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, twin.Close()) }()
+	_, _ = fmt.Fprintf(
+		cmd.OutOrStdout(),
+		"endpoint %s\nuse it:  eval \"$(cloudtwin env%s)\"\nend it:  Ctrl-C or 'cloudtwin down%s'\n",
+		twin.Endpoint(),
+		stateFlag(cfg.Layout),
+		stateFlag(cfg.Layout),
+	)
+	select {
+	case <-ctx.Done():
+	case <-twin.Done():
+	}
+	return nil
+}
+
+// stateFlag is how other commands must be told of a state folder that is not the default.
+func stateFlag(l local.Layout) string {
+	if string(l) == local.DefaultState() {
+		return ""
+	}
+	return " --state " + string(l)
+}
+
+// detachTimeout is how long a detached cloud may take to answer.
+const detachTimeout = 60 * time.Second
+
+// startDetached runs the same command line without --detach in a session of its own and waits until it answers.
+func startDetached(cmd *cobra.Command, o *options) error {
+	layout := local.Layout(o.state)
+	if err := os.MkdirAll(string(layout), 0o700); err != nil {
+		return fmt.Errorf("make state folder: %w", err)
+	}
+	log, err := os.OpenFile(layout.Log(), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fmt.Errorf("open log: %w", err)
+	}
+	defer func() { _ = log.Close() }()
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find own program: %w", err)
+	}
+	var args []string
+	for _, arg := range os.Args[1:] {
+		if arg != "-d" && arg != "--detach" && arg != "--detach=true" {
+			args = append(args, arg)
+		}
+	}
+	child := exec.CommandContext(context.WithoutCancel(cmd.Context()), self, args...) //nolint:gosec // our own program
+	child.Stdout, child.Stderr = log, log
+	child.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := child.Start(); err != nil {
+		return fmt.Errorf("start in the background: %w", err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- child.Wait() }()
+	status, err := awaitAnswer(cmd.Context(), o.client(), child.Process.Pid, ended)
+	if err != nil {
+		text, _ := os.ReadFile(layout.Log())
+		return fmt.Errorf("%w\n%s", err, text)
+	}
+	_, _ = fmt.Fprintf(cmd.OutOrStdout(), "endpoint %s\n", status.Endpoint)
+	return nil
+}
+
+func awaitAnswer(ctx context.Context, client *operator.Client, pid int, ended <-chan error) (operator.Status, error) {
+	ctx, cancel := context.WithTimeout(ctx, detachTimeout)
+	defer cancel()
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		status, err := client.Status(ctx)
+		if err == nil && status.PID == pid {
+			return status, nil
+		}
+		select {
+		case <-ended:
+			return status, &childError{}
+		case <-ctx.Done():
+			return status, fmt.Errorf("wait for the cloud in the background: %w", ctx.Err())
+		case <-tick.C:
+		}
+	}
+}
+
+// childError means that a detached cloud ended at once; its own words follow.
+type childError struct{}
+
+func (*childError) Error() string { return "the cloud in the background ended:" }
+
+// Is makes it an infrastructure failure: what a cloud stumbles over at its start is the machine.
+func (*childError) Is(target error) bool { return target == operator.ErrNotRunning }

@@ -1,0 +1,26 @@
+package nodelink
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+)
+
+// StageMediumWiped is the stage of a node's own milestone that says that a credential's medium is gone for good:
+// reason is one of the reasons below, credential the credential's Fingerprint. The cloud then forgets it.
+const StageMediumWiped = "medium-wiped"
+
+// The reasons for which a medium is gone for good.
+const (
+	WipedRead    = "read"    // the guest has read it
+	WipedExpired = "expired" // it was there for as long as a medium may be
+	WipedEnded   = "ended"   // the guest ended
+)
+
+// Fingerprint tells one sealed credential from another without opening it; empty for none.
+func (c *Credential) Fingerprint() string {
+	if c == nil {
+		return ""
+	}
+	sum := sha256.Sum256([]byte(c.GetSealedKey() + "\x00" + c.GetSealedCert()))
+	return hex.EncodeToString(sum[:8])
+}

@@ -1,0 +1,99 @@
+// Package cli proves the command line as its users meet it: exit codes, the demo and what it leaves behind, and
+// stock AWS clients that are pointed at a cloud by `cloudtwin env`.
+package cli
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+
+	"github.com/cloudtwin/cloudtwin/cloud/cmd/cloudtwin/local"
+	"github.com/cloudtwin/cloudtwin/e2e/twin"
+)
+
+func TestCLI(t *testing.T) {
+	RegisterFailHandler(Fail)
+	RunSpecs(t, "command line")
+}
+
+var program string
+
+var _ = BeforeSuite(func() { program = twin.Program() })
+
+// result is what a command did.
+type result struct {
+	Code   int
+	Stdout string
+	Stderr string
+}
+
+// invoke runs the program to its end.
+func invoke(ctx context.Context, args ...string) result {
+	GinkgoHelper()
+	return finish(command(ctx, args...))
+}
+
+func command(ctx context.Context, args ...string) *exec.Cmd {
+	return exec.CommandContext(ctx, program, args...)
+}
+
+func finish(cmd *exec.Cmd) result {
+	GinkgoHelper()
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	err := cmd.Run()
+	if cmd.ProcessState == nil {
+		Expect(err).NotTo(HaveOccurred())
+	}
+	return result{cmd.ProcessState.ExitCode(), out.String(), errs.String()}
+}
+
+// stateFolder is a short path, since sockets lie in it; what is left in it at the end of the spec is an error.
+func stateFolder() string {
+	GinkgoHelper()
+	dir, err := os.MkdirTemp("", "ct")
+	Expect(err).NotTo(HaveOccurred())
+	DeferCleanup(func() { Expect(os.RemoveAll(dir)).To(Succeed()) })
+	return filepath.Join(dir, "s")
+}
+
+// processesOf lists the processes that name a folder in their command line.
+func processesOf(dir string) []string {
+	GinkgoHelper()
+	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	Expect(err).NotTo(HaveOccurred())
+	var found []string
+	for _, file := range files {
+		line, err := os.ReadFile(file)
+		if err == nil && strings.Contains(string(line), dir) {
+			found = append(found, strings.ReplaceAll(string(line), "\x00", " "))
+		}
+	}
+	return found
+}
+
+// expectNothingLeft checks that a state folder, its guests and its floppies are gone.
+func expectNothingLeft(state string) {
+	GinkgoHelper()
+	Eventually(processesOf).WithArguments(state).WithTimeout(5 * time.Second).Should(BeEmpty())
+	Expect(state).NotTo(BeADirectory())
+	Expect(local.Layout(state).Media()).NotTo(BeAnExistingFile(), "floppies")
+	Expect(local.Layout(state).LibvirtRoot()).NotTo(BeAnExistingFile())
+}
+
+func writeFiles(dir string, files map[string][]byte) error {
+	for name, data := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
+}

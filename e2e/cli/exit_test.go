@@ -1,0 +1,88 @@
+package cli
+
+import (
+	"context"
+	"net"
+	"os"
+	"path/filepath"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+)
+
+var _ = Describe("The exit code", func() {
+	DescribeTable(
+		"is 2 for a command line that cannot be carried out",
+		func(ctx context.Context, says string, args ...string) {
+			r := invoke(ctx, args...)
+			Expect(r.Code).To(Equal(2), r.Stderr)
+			Expect(r.Stderr).To(And(ContainSubstring(says), ContainSubstring("--help")))
+		},
+		Entry("unknown command", `unknown command "upp"`, "upp"),
+		Entry("unknown flag", "unknown flag: --fast", "demo", "--fast"),
+		Entry("argument where none is taken", "takes no arguments", "ps", "all"),
+		Entry("argument missing", "takes one argument", "console"),
+		Entry("flag that is no duration", "invalid argument", "demo", "--step-timeout", "soon"),
+		Entry("unknown log level", "--log", "ps", "--log", "loud"),
+		Entry("node without a cloud", "--cloud is required", "node"),
+		Entry("half of one's own kernel", "both the kernel and its modules", "image", "build", "--kernel", "/boot/vmlinuz"),
+		Entry("unknown flavour", "flavour", "image", "build", "windows"),
+	)
+
+	It("is 3 when no cloud runs, and says how to start one", func(ctx context.Context) {
+		for _, args := range [][]string{{"ps"}, {"env"}, {"console", "i-1"}, {"node-token"}} {
+			r := invoke(ctx, append(args, "--state", stateFolder())...)
+			Expect(r.Code).To(Equal(3), "%v: %s", args, r.Stderr)
+			Expect(r.Stderr).To(ContainSubstring("cloudtwin up"))
+		}
+	})
+
+	It("is 3 without images, and says how to build them", func(ctx context.Context) {
+		state := stateFolder()
+		r := invoke(ctx, "demo", "--state", state, "--images", "/nonexistent", "--evidence", GinkgoT().TempDir())
+		Expect(r.Code).To(Equal(3), r.Stderr)
+		Expect(r.Stderr).To(ContainSubstring("cloudtwin image build"))
+		expectNothingLeft(state)
+	})
+
+	It("is 3 without QEMU, and says what to install", func(ctx context.Context) {
+		state := stateFolder()
+		cmd := command(ctx, "up", "--state", state, "--api", "127.0.0.1:0")
+		cmd.Env = append(os.Environ(), "PATH="+GinkgoT().TempDir())
+		r := finish(cmd)
+		Expect(r.Code).To(Equal(3), r.Stderr)
+		Expect(r.Stderr).To(ContainSubstring("qemu-system-x86"))
+		expectNothingLeft(state)
+	})
+
+	It("is 3 for a busy port, and names it", func(ctx context.Context) {
+		busy, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
+		Expect(err).NotTo(HaveOccurred())
+		DeferCleanup(busy.Close)
+		state := stateFolder()
+		r := invoke(ctx, "up", "--state", state, "--api", busy.Addr().String())
+		Expect(r.Code).To(Equal(3), r.Stderr)
+		Expect(r.Stderr).To(ContainSubstring(busy.Addr().String()))
+		expectNothingLeft(state)
+	})
+
+	It("is 3 for a damaged state folder, and leaves it as it is", func(ctx context.Context) {
+		state := stateFolder()
+		db := filepath.Join(state, "cloud", "etcd", "member", "snap", "db")
+		Expect(os.MkdirAll(filepath.Dir(db), 0o700)).To(Succeed())
+		Expect(os.WriteFile(db, []byte("not a database"), 0o600)).To(Succeed())
+		r := invoke(ctx, "up", "--state", state, "--api", "127.0.0.1:0")
+		Expect(r.Code).To(Equal(3), r.Stderr)
+		Expect(r.Stderr).To(And(ContainSubstring("damaged"), ContainSubstring("move the folder away")))
+		Expect(db).To(BeARegularFile())
+	})
+
+	It("is 0 for help of every command", func(ctx context.Context) {
+		for _, args := range [][]string{{}, {"up"}, {"down"}, {"env"}, {"demo"}, {"node"}, {"node-token"}, {"ps"}, {"console"},
+			{"image"}, {"image", "build"}, {"image", "ls"}, {"image", "inspect"}, {"completion", "bash"}} {
+			r := invoke(ctx, append(args, "--help")...)
+			Expect(r.Code).To(BeZero(), "%v: %s", args, r.Stderr)
+			Expect(r.Stdout).To(ContainSubstring("Usage:"))
+		}
+	})
+})

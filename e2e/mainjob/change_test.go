@@ -1,0 +1,114 @@
+package mainjob
+
+import (
+	"context"
+	"sync"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+
+	"github.com/cloudtwin/cloudtwin/e2e/twin"
+	"github.com/cloudtwin/cloudtwin/fixtures/pki"
+)
+
+var _ = Describe("A serving load balancer", Label("vm"), func() {
+	const host = "www.example.test"
+
+	It("takes another certificate while requests go on, and none fails", func(ctx context.Context) {
+		before, after := cloud.Upload(pki.P256, host), cloud.Upload(pki.RSA2048, host)
+		lb := cloud.CreateLoadBalancer(backends, twin.HTTPS(8443, before.ARN))
+		client := lb.Listener(8443, before.CA, host)
+		Eventually(client).WithTimeout(twin.BootTimeout).Should(twin.BeServing())
+
+		loads := startLoad(ctx, lb, before, after)
+		Eventually(loads.answered).WithTimeout(twin.ChangeTimeout).Should(BeNumerically(">", 3), "before the change")
+		lb.SetCertificate(8443, after.ARN)
+		Eventually(lb.Listener(8443, after.CA, host)).WithTimeout(twin.ChangeTimeout).Should(twin.PresentCertificate(after))
+		changed := loads.answered()
+		Eventually(loads.answered).WithTimeout(twin.ChangeTimeout).Should(BeNumerically(">", changed+3), "after the change")
+		Expect(loads.stop()).To(BeEmpty(), "requests that failed")
+	})
+
+	It("takes a new key under the same ARN", func(ctx context.Context) {
+		before := cloud.Upload(pki.P256, host)
+		lb := cloud.CreateLoadBalancer(backends, twin.HTTPS(8443, before.ARN))
+		Eventually(lb.Listener(8443, before.CA, host)).WithTimeout(twin.BootTimeout).Should(twin.BeServing())
+
+		Expect(cloud.DeleteCertificate(before.Name)).To(MatchError(ContainSubstring("DeleteConflict")))
+		cloud.RenameCertificate(before.Name, before.Name+"-retired")
+		after := cloud.UploadAs(before.Name, pki.P256, host)
+		Expect(after.ARN).To(Equal(before.ARN))
+		client := lb.Listener(8443, after.CA, host)
+		Eventually(client).WithTimeout(twin.ChangeTimeout).Should(twin.PresentCertificate(after))
+		Eventually(client).WithTimeout(twin.ChangeTimeout).Should(twin.BeServing())
+	})
+
+	It("closes the listener whose certificate was withdrawn, while its neighbour serves", func(ctx context.Context) {
+		gone, kept := cloud.Upload(pki.P256, host), cloud.Upload(pki.P256, host)
+		lb := cloud.CreateLoadBalancer(backends, twin.HTTPS(8443, gone.ARN), twin.HTTPS(8444, kept.ARN))
+		first, second := lb.Listener(8443, gone.CA, host), lb.Listener(8444, kept.CA, host)
+		Eventually(first).WithTimeout(twin.BootTimeout).Should(twin.BeServing())
+		Eventually(second).WithTimeout(twin.BootTimeout).Should(twin.BeServing())
+
+		cloud.RenameCertificate(gone.Name, gone.Name+"-withdrawn")
+		Eventually(first).WithTimeout(twin.ChangeTimeout).Should(twin.BeClosed())
+		Consistently(second).WithTimeout(twin.ChangeTimeout / 10).Should(twin.BeServing())
+		Expect(first).To(twin.BeClosed())
+
+		By("serving again when it is back")
+		again := cloud.UploadAs(gone.Name, pki.P256, host)
+		Eventually(
+			lb.Listener(8443, again.CA, host),
+		).WithTimeout(twin.ChangeTimeout * 2).
+			Should(twin.PresentCertificate(again))
+	})
+})
+
+// load asks for pages without a pause, on new and on kept connections.
+type load struct {
+	cancel context.CancelFunc
+	done   sync.WaitGroup
+	mu     sync.Mutex
+	good   int
+	bad    []error
+}
+
+// startLoad trusts both certificates, since either may be served.
+func startLoad(ctx context.Context, lb *twin.LoadBalancer, before, after *twin.Certificate) *load {
+	GinkgoHelper()
+	ctx, cancel := context.WithCancel(ctx)
+	l := &load{cancel: cancel}
+	for _, keepAlive := range []bool{true, false} {
+		client := lb.Listener(8443, before.CA, before.Leaf.DNSNames[0])
+		http, err := client.HTTPClientTrusting(ctx, keepAlive, before.CA, after.CA)
+		Expect(err).NotTo(HaveOccurred())
+		l.done.Go(func() {
+			defer GinkgoRecover()
+			for ctx.Err() == nil {
+				_, err := client.GetWith(context.WithoutCancel(ctx), http, "/")
+				l.mu.Lock()
+				if err != nil {
+					l.bad = append(l.bad, err)
+				} else {
+					l.good++
+				}
+				l.mu.Unlock()
+			}
+			http.CloseIdleConnections()
+		})
+	}
+	return l
+}
+
+func (l *load) answered() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.good
+}
+
+// stop ends the load and returns the requests that failed.
+func (l *load) stop() []error {
+	l.cancel()
+	l.done.Wait()
+	return l.bad
+}
