@@ -27,7 +27,6 @@ func newRoot() *cobra.Command {
 		Long:          "cloudtwin answers the AWS APIs, runs instances as real QEMU guests, and brings a user's TLS key\nto a load-balancer VM so that only that VM can open it.\n\nExit codes: 0 success, 1 product failure, 2 usage error, 3 infrastructure failure.",
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Args:          cobra.NoArgs,
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
 			if err := setLog(o.log); err != nil {
 				return err

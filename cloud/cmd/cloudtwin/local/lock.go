@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -31,4 +33,16 @@ func acquire(l Layout) (*flock.Flock, error) {
 		return nil, errors.Join(fmt.Errorf("write lock: %w", err), lock.Unlock())
 	}
 	return lock, nil
+}
+
+// inUse tells whether a folder that is locked holds more than its lock and the log of the process that locked it.
+func inUse(l Layout) (bool, error) {
+	entries, err := os.ReadDir(string(l))
+	if err != nil {
+		return false, fmt.Errorf("look into state folder: %w", err)
+	}
+	return slices.ContainsFunc(entries, func(e os.DirEntry) bool {
+		path := filepath.Join(string(l), e.Name())
+		return path != l.Lock() && path != l.Log()
+	}), nil
 }

@@ -59,7 +59,13 @@ func Start(ctx context.Context, cfg Config) (*Twin, error) {
 		return nil, err
 	}
 	t := &Twin{cfg: cfg, lock: lock}
+	// What an earlier process left outlives a start that fails: its state may be the only copy.
+	found, err := inUse(cfg.Layout)
+	if err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
 	if err := t.start(ctx); err != nil {
+		t.cfg.Keep = found && !cfg.Fresh
 		return nil, errors.Join(err, t.Close())
 	}
 	return t, nil
