@@ -32,7 +32,8 @@ func TestSecretNeverShows(t *testing.T) {
 	}
 	for _, shown := range []string{
 		fmt.Sprint(s), fmt.Sprintf("%v %+v %#v %s %q %x %X %d", s, s, s, s, s, s, s, s), s.String(),
-		fmt.Sprintf("%v", keydelivery.Identity{Key: s}), log.String(), string(asJSON), fmt.Sprintf("%x", struct{ K keydelivery.Secret }{s}),
+		fmt.Sprintf("%v", keydelivery.Identity{Key: s}), log.String(), string(asJSON),
+		fmt.Sprintf("%x", struct{ K keydelivery.Secret }{s}),
 	} {
 		for _, trace := range []string{"swordfish", "73776f7264", "115 119", "c3dvcmRm"} {
 			if strings.Contains(strings.ToLower(shown), trace) {
@@ -275,7 +276,9 @@ func TestReadMediumRefuses(t *testing.T) {
 
 func TestParseRequestNamesTheField(t *testing.T) {
 	w := newWorld(t)
-	for _, name := range []string{"CertificateArn", "DelegationCertificate", "Timestamp", "Signature", "Profile", "Nonce"} {
+	for _, name := range []string{
+		"CertificateArn", "DelegationCertificate", "Timestamp", "Signature", "Profile", "Nonce",
+	} {
 		form := w.request(t, w.id, now).Form()
 		if name != "Profile" {
 			form.Del(name)
@@ -314,9 +317,8 @@ func FuzzReadMedium(f *testing.F) {
 }
 
 func FuzzParseAnswer(f *testing.F) {
-	body, err := (&keydelivery.Answer{CertificateARN: arn, ServerCertificate: "a", ServerPk: "b", Signature: "c"}).MarshalXMLBody(
-		"r",
-	)
+	answer := &keydelivery.Answer{CertificateARN: arn, ServerCertificate: "a", ServerPk: "b", Signature: "c"}
+	body, err := answer.MarshalXMLBody("r")
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -21,7 +21,9 @@ type binding struct {
 
 func (b binding) header() map[jose.HeaderKey]any {
 	h := map[jose.HeaderKey]any{"purpose": b.purpose}
-	for key, value := range map[jose.HeaderKey]string{"node": b.node, "instance": b.instance, "arn": b.arn, "nonce": b.nonce} {
+	for key, value := range map[jose.HeaderKey]string{
+		"node": b.node, "instance": b.instance, "arn": b.arn, "nonce": b.nonce,
+	} {
 		if value != "" {
 			h[key] = value
 		}

@@ -198,7 +198,8 @@ func TestOpenBadInput(t *testing.T) {
 	if err := os.MkdirAll(filepath.Join(damaged, "etcd", "member", "snap"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(damaged, "etcd", "member", "snap", "db"), []byte("not a database"), 0o600); err != nil {
+	db := filepath.Join(damaged, "etcd", "member", "snap", "db")
+	if err := os.WriteFile(db, []byte("not a database"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	busy := t.TempDir()

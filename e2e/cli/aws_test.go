@@ -49,7 +49,8 @@ var _ = Describe("A running cloud", Label("vm"), Ordered, func() {
 				--private-key file://key.pem --query ServerCertificateMetadata.Arn --output text)
 			aws elb create-load-balancer --load-balancer-name cli --availability-zones us-east-1a --listeners \
 				Protocol=HTTPS,LoadBalancerPort=8443,InstanceProtocol=HTTP,InstancePort=80,SSLCertificateId=$arn >/dev/null
-			aws elb describe-load-balancers --query 'LoadBalancerDescriptions[].ListenerDescriptions[].Listener.SSLCertificateId' --output text
+			aws elb describe-load-balancers --output text \
+				--query 'LoadBalancerDescriptions[].ListenerDescriptions[].Listener.SSLCertificateId'
 			aws elb delete-load-balancer --load-balancer-name cli
 			aws iam list-server-certificates --query 'ServerCertificateMetadataList[].ServerCertificateName' --output text
 			aws ec2 describe-images --query 'Images[].Name' --output text`)
@@ -79,7 +80,8 @@ print(boto3.client("ec2", endpoint_url=url).describe_instances()["Reservations"]
 		dir := GinkgoT().TempDir()
 		Expect(writeFiles(dir, map[string][]byte{"ca.pem": cert.CA.PEM})).To(Succeed())
 		out, err := shell(ctx, `curl -sS --fail --cacert `+filepath.Join(dir, "ca.pem")+` --resolve "www.example.test:8443:$(
-			aws elb describe-load-balancers --query 'LoadBalancerDescriptions[0].DNSName' --output text)" https://www.example.test:8443/`)
+			aws elb describe-load-balancers --query 'LoadBalancerDescriptions[0].DNSName' --output text)" \
+			https://www.example.test:8443/`)
 		Expect(err).NotTo(HaveOccurred(), out)
 		Expect(out).To(ContainSubstring(backend[0]))
 

@@ -78,7 +78,8 @@ var _ = Describe("The exit code", func() {
 	})
 
 	It("is 0 for help of every command", func(ctx context.Context) {
-		for _, args := range [][]string{{}, {"up"}, {"down"}, {"env"}, {"demo"}, {"node"}, {"node-token"}, {"ps"}, {"console"},
+		for _, args := range [][]string{{}, {"up"}, {"down"}, {"env"}, {"demo"}, {"node"}, {"node-token"}, {"ps"},
+			{"console"},
 			{"image"}, {"image", "build"}, {"image", "ls"}, {"image", "inspect"}, {"completion", "bash"}} {
 			r := invoke(ctx, append(args, "--help")...)
 			Expect(r.Code).To(BeZero(), "%v: %s", args, r.Stderr)

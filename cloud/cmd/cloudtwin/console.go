@@ -19,7 +19,8 @@ func newConsole(o *options) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "console VM",
 		Short: "Follow the serial console of a guest",
-		Long:  "Follows the serial console of a guest from its first byte until the guest is gone or Ctrl-C.\nVM is an instance id, its beginning, or a Name tag.",
+		Long: "Follows the serial console of a guest from its first byte until the guest is gone or Ctrl-C.\n" +
+			"VM is an instance id, its beginning, or a Name tag.",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return &usageError{err: errors.New("takes one argument, the VM; 'cloudtwin ps' lists them")}

@@ -22,8 +22,9 @@ func newDemo(o *options) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "demo",
 		Short: "Do the main job: a guest serves TLS with a key that came by floppy",
-		Long: "Starts a cloud and a node, uploads a certificate, starts two backends and a load balancer, and asks it for a\n" +
-			"page over verified TLS. Shows each step of the key's journey with its duration, and leaves nothing running.",
+		Long: "Starts a cloud and a node, uploads a certificate, starts two backends and a load balancer, and asks it\n" +
+			"for a page over verified TLS. Shows each step of the key's journey with its duration, and leaves nothing\n" +
+			"running.",
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var presenter demo.Presenter

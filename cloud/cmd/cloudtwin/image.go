@@ -27,7 +27,8 @@ func newImageBuild(o *options) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "build [NAME...]",
 		Short: "Build the guest images (lbvm, web); what has not changed is not built again",
-		Long:  "Builds the guest images from Debian's generic kernel package, which is downloaded through apt into a\ncache folder and not installed, or from a kernel of your own.",
+		Long: "Builds the guest images from Debian's generic kernel package, which is downloaded through apt into a\n" +
+			"cache folder and not installed, or from a kernel of your own.",
 		Args: func(_ *cobra.Command, args []string) error {
 			for _, name := range args {
 				cfg.Flavours = append(cfg.Flavours, builder.Flavour(name))

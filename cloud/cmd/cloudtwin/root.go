@@ -22,9 +22,11 @@ type options struct {
 func newRoot() *cobra.Command {
 	o := &options{}
 	root := &cobra.Command{
-		Use:           "cloudtwin",
-		Short:         "A cloud in a box that boots real virtual machines",
-		Long:          "cloudtwin answers the AWS APIs, runs instances as real QEMU guests, and brings a user's TLS key\nto a load-balancer VM so that only that VM can open it.\n\nExit codes: 0 success, 1 product failure, 2 usage error, 3 infrastructure failure.",
+		Use:   "cloudtwin",
+		Short: "A cloud in a box that boots real virtual machines",
+		Long: "cloudtwin answers the AWS APIs, runs instances as real QEMU guests, and brings a user's TLS key\n" +
+			"to a load-balancer VM so that only that VM can open it.\n\n" +
+			"Exit codes: 0 success, 1 product failure, 2 usage error, 3 infrastructure failure, 130 Ctrl-C.",
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {

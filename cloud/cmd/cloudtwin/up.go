@@ -103,8 +103,11 @@ func startDetached(cmd *cobra.Command, o *options) error {
 	if err := child.Start(); err != nil {
 		return fmt.Errorf("start in the background: %w", err)
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- child.Wait() }()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = child.Wait() // how it ended is in its log
+	}()
 	status, err := awaitAnswer(cmd.Context(), o.client(), child.Process.Pid, ended)
 	if err != nil {
 		text, _ := os.ReadFile(layout.Log())
@@ -114,7 +117,8 @@ func startDetached(cmd *cobra.Command, o *options) error {
 	return nil
 }
 
-func awaitAnswer(ctx context.Context, client *operator.Client, pid int, ended <-chan error) (operator.Status, error) {
+func awaitAnswer(ctx context.Context, client *operator.Client, pid int, ended <-chan struct{}) (
+	operator.Status, error) {
 	ctx, cancel := context.WithTimeout(ctx, detachTimeout)
 	defer cancel()
 	tick := time.NewTicker(100 * time.Millisecond)

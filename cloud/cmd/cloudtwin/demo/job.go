@@ -116,7 +116,8 @@ func (j *job) steps(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := j.step(Step{"", "first verified TLS handshake"}, func() (string, error) { return j.handshake(ctx) }); err != nil {
+	handshake := func() (string, error) { return j.handshake(ctx) }
+	if err := j.step(Step{"", "first verified TLS handshake"}, handshake); err != nil {
 		return err
 	}
 	return j.step(Step{"", "both backends answer through it"}, func() (string, error) { return j.askBackends(ctx) })

@@ -144,5 +144,5 @@ func copyFile(to, from string) error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(to, data, 0o600)
+	return os.WriteFile(to, data, 0o600) //nolint:gosec // the evidence folder is the user's choice
 }

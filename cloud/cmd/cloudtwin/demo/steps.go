@@ -90,9 +90,10 @@ func (j *job) createLoadBalancer(ctx context.Context) (string, error) {
 	for _, id := range j.backs {
 		instances = append(instances, types.Instance{InstanceId: aws.String(id)})
 	}
-	if _, err := j.aws.elb.RegisterInstancesWithLoadBalancer(ctx, &elasticloadbalancing.RegisterInstancesWithLoadBalancerInput{
+	register := &elasticloadbalancing.RegisterInstancesWithLoadBalancerInput{
 		LoadBalancerName: aws.String(loadBalancerName), Instances: instances,
-	}); err != nil {
+	}
+	if _, err := j.aws.elb.RegisterInstancesWithLoadBalancer(ctx, register); err != nil {
 		return "", err
 	}
 	err := j.poll(ctx, func() (bool, error) {
