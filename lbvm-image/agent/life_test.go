@@ -36,6 +36,7 @@ func TestBadMedium(t *testing.T) {
 		{"no CA", noCA, "medium: configure control client: no certificate in the cloud's CA"},
 		{"plain http", plainHTTP, "medium: configure control client: elb endpoint"},
 		{"expired", expired, "identity expired"},
+		{"from the future", fromTheFuture, "identity is not valid yet"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -99,6 +100,22 @@ func plainHTTP(t *testing.T, _ *fakeCloud, m *keydelivery.Medium) fs.FS {
 
 func expired(t *testing.T, cloud *fakeCloud, _ *keydelivery.Medium) fs.FS {
 	return filesOf(t, cloud.medium(guestID, time.Now().Add(time.Nanosecond)))
+}
+
+func fromTheFuture(t *testing.T, cloud *fakeCloud, m *keydelivery.Medium) fs.FS {
+	t.Helper()
+	key, text, err := keydelivery.NewLBKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	begin := time.Now().Add(time.Hour)
+	spoiled := *m
+	spoiled.LBKey = text
+	spoiled.LBCertPEM, err = cloud.authority.SignLBCert(guestID, key.Public(), begin, begin.Add(time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return filesOf(t, &spoiled)
 }
 
 type brokenFS struct{}

@@ -307,6 +307,8 @@ func TestListenersComeAndGo(t *testing.T) {
 		}
 		l.listeners(httpsListener(443, arnA, "1"))
 		l.guest.expect(time.Second, 1, agent.StageListenerClosed, "listener=80")
+		// A connection that was kept is closed a moment after the port.
+		synctest.Wait()
 		if status, _ := plain.get("http://www.example.test/"); status != 0 {
 			t.Errorf("port 80 answers %d after its listener was deleted", status)
 		}

@@ -135,7 +135,7 @@ func describe(f Flavour, agent []byte, k *kernel) Manifest {
 		FormatVersion: FormatVersion,
 		Name:          string(f),
 		KernelRelease: k.release,
-		Cmdline:       cmdline(f),
+		Cmdline:       cmdline(),
 		Inputs:        []File{{Name: "lbvm-agent", Size: int64(len(agent)), SHA256: hexSum(agent)}, k.image},
 	}
 	if k.pkg != nil {

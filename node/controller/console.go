@@ -102,10 +102,12 @@ func scanConsole(r io.Reader, line func([]byte), read func(total int64)) error {
 	}
 }
 
-// tail keeps the last lines of a console as text that is fit for people.
+// tail keeps the last lines of a console as text that is fit for people, and the first line that tells of a fault of
+// the guest's kernel, which the trace that follows it would push out.
 type tail struct {
 	mu    sync.Mutex
 	lines []string
+	fault string
 }
 
 func (t *tail) add(line []byte) {
@@ -123,10 +125,29 @@ func (t *tail) add(line []byte) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.fault == "" && kernelFault(text) {
+		t.fault = strings.TrimSpace(text)
+	}
 	t.lines = append(t.lines, text)
 	if len(t.lines) > tailLines {
 		t.lines = append(t.lines[:0], t.lines[len(t.lines)-tailLines:]...)
 	}
+}
+
+// kernelFault says whether a line is where the kernel gives up.
+func kernelFault(line string) bool {
+	for _, words := range []string{"Kernel panic", "BUG: ", "Out of memory", "Oops: "} {
+		if strings.Contains(line, words) {
+			return true
+		}
+	}
+	return false
+}
+
+func (t *tail) faultLine() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.fault
 }
 
 // String returns the lines, the last tailBytes of them.

@@ -238,8 +238,8 @@ func (c *Controller) takeOver(ctx context.Context) error {
 	for _, r := range records {
 		machine := found[r.Instance.GetId()]
 		delete(found, r.Instance.GetId())
-		if machine == nil && !c.files.hasRun(r) {
-			c.files.remove(r.Instance.GetId()) // it never came to a start; the cloud still asks for it if it wants it
+		if !r.Started {
+			c.undoStart(ctx, r.Instance.GetId(), machine)
 			continue
 		}
 		c.add(ctx, r, machine)
@@ -250,6 +250,17 @@ func (c *Controller) takeOver(ctx context.Context) error {
 		c.strays[id] = m
 	}
 	return nil
+}
+
+// undoStart clears away a start that a killed process did not finish. The cloud, which was not told of it, still asks
+// for the instance if it wants it.
+func (c *Controller) undoStart(ctx context.Context, id string, half hypervisor.Machine) {
+	c.log.Info("undo unfinished start", "instance", id)
+	if half != nil && !killUntilGone(ctx, half, c.log) {
+		return
+	}
+	_ = os.Remove(c.files.console(id)) // not evidence of a guest's life
+	c.files.remove(id)
 }
 
 // add begins to look after an instance. machine is nil when it is to be started, or has ended if r says that it
@@ -293,7 +304,9 @@ func (c *Controller) apply(ctx context.Context, d *nodelink.Desired) {
 			g.want(inst)
 			continue
 		}
-		c.add(ctx, record{Instance: inst}, c.takeStray(id))
+		// A machine of that id without a record is of a start that was not finished; the new start ends it.
+		c.dropStray(id)
+		c.add(ctx, record{Instance: inst}, nil)
 	}
 	for _, id := range d.GetRemove() {
 		c.remove(id)
@@ -303,12 +316,10 @@ func (c *Controller) apply(ctx context.Context, d *nodelink.Desired) {
 	}
 }
 
-func (c *Controller) takeStray(id string) hypervisor.Machine {
+func (c *Controller) dropStray(id string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	m := c.strays[id]
 	delete(c.strays, id)
-	return m
 }
 
 func (c *Controller) remove(id string) {

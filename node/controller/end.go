@@ -3,12 +3,8 @@ package controller
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
-	"sync"
 	"time"
-
-	"golang.org/x/time/rate"
 
 	"github.com/cloudtwin/cloudtwin/cloud/nodelink"
 	"github.com/cloudtwin/cloudtwin/node/hypervisor"
@@ -36,6 +32,7 @@ func (g *guest) look(life context.Context, ev hypervisor.Event) (outcome, bool) 
 	if state == hypervisor.Running || state == hypervisor.Paused {
 		return outcome{}, false
 	}
+	g.ending = true
 	if ev.State == "" {
 		ev = g.awaitEvent(life)
 	}
@@ -49,6 +46,9 @@ func (g *guest) look(life context.Context, ev hypervisor.Event) (outcome, bool) 
 	}
 	if ev.Reason != "" && ev.Reason != "shutdown" {
 		end.reason += " (" + ev.Reason + ")"
+	}
+	if fault := g.console.tail.faultLine(); fault != "" {
+		end.reason += ": " + fault
 	}
 	end.reason += g.console.tail.section()
 	return end, true

@@ -2,37 +2,17 @@ package controller
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
-	"math/big"
-	"net/netip"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
-	"go.uber.org/goleak"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/proto"
-
-	"github.com/cloudtwin/cloudtwin/cloud/keydelivery"
-	"github.com/cloudtwin/cloudtwin/cloud/nodelink"
-	"github.com/cloudtwin/cloudtwin/node/floppy"
 	"github.com/cloudtwin/cloudtwin/node/hypervisor"
-	"github.com/cloudtwin/cloudtwin/node/vnet"
 )
 
 // fakeDriver keeps machines in memory. It outlives the controllers that use it, as real guests outlive a process.
@@ -266,18 +246,3 @@ func (c *fakeConsole) Read(p []byte) (int, error) {
 }
 
 func (c *fakeConsole) Close() error { return nil }
-
-// world is a node's surroundings. Its controllers come and go.
-type world struct {
-	t       *testing.T
-	driver  *fakeDriver
-	network *fakeNetwork
-	cloud   *fakeCloud
-	key     *ecdsa.PrivateKey
-	cert    *x509.Certificate
-	iam     *keydelivery.Authority
-	dir     string
-	media   string
-	change  func(*Config)
-	next    int
-}

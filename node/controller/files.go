@@ -28,7 +28,7 @@ const (
 // while the cloud is away. It never holds a credential.
 type record struct {
 	Instance *nodelink.Instance
-	// Started is set when the machine was started once: it is never started again.
+	// Started is set when the machine was started, before the cloud is told so: it is never started again.
 	Started bool
 	// Ended is set when the guest ended by itself, with the state and reason that were reported.
 	Ended         bool
@@ -137,11 +137,6 @@ func (f machineFiles) load(id string) (record, error) {
 		return record{}, fmt.Errorf("record of %s lies in the folder of %s", r.Instance.GetId(), id)
 	}
 	return r, nil
-}
-
-// hasRun says whether the machine was ever started: its record says so, or its console has something to tell.
-func (f machineFiles) hasRun(r record) bool {
-	return r.Started || f.consoleSize(r.Instance.GetId()) > 0
 }
 
 func (f machineFiles) consoleSize(id string) int64 {

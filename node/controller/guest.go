@@ -70,6 +70,7 @@ type guest struct {
 	failure string // the last one that the guest told of
 	spoke   bool   // its console showed a milestone
 	reads   int    // how many media it said it read
+	ending  bool   // the machine has ended, and only its console is still read
 	// replaying is set while the console is read that was there before.
 	replaying bool
 	// inherited is set for a machine of an earlier process whose medium, if any, is gone.
@@ -168,7 +169,7 @@ func (g *guest) live(ctx, life context.Context, found hypervisor.Machine) (outco
 		if end, ended := g.look(life, hypervisor.Event{}); ended {
 			return end, nil
 		}
-	case g.c.files.hasRun(g.record):
+	case g.record.Started:
 		return outcome{state: stateStopped, reason: "the guest ended while its node was away" + g.readLog()}, nil
 	default:
 		if err := g.start(ctx, life); err != nil {
@@ -219,8 +220,8 @@ func (g *guest) watch(ctx, life context.Context) (outcome, error) {
 		case <-g.bootTimer.C:
 			g.bootDone()
 			if !g.spoke {
-				return outcome{state: stateFailed, reason: fmt.Sprintf("no sign of life within %v of its start%s",
-					g.bootTimeout, g.console.tail.section())}, nil
+				return outcome{state: stateFailed, reason: fmt.Sprintf("no sign of life within %v of its start %s%s",
+					g.bootTimeout, g.console.tail.faultLine(), g.console.tail.section())}, nil
 			}
 		}
 	}
@@ -230,7 +231,9 @@ func (g *guest) watch(ctx, life context.Context) (outcome, error) {
 func (g *guest) read(life context.Context, item consoleItem) {
 	if item.caughtUp {
 		g.replaying = false
-		g.update(life)
+		if !g.ending {
+			g.update(life)
+		}
 		return
 	}
 	if !g.replaying && !g.limiter.Allow() {

@@ -118,12 +118,49 @@ func TestAMediumThatAKilledProcessLeft(t *testing.T) {
 				if m.inserted != tt.want {
 					t.Fatalf("%d new media, want %d", m.inserted, tt.want)
 				}
+				if tt.want == 0 && !strings.Contains(w.cloud.told(id), "medium-wiped/read") {
+					t.Errorf("the cloud is not told that its credential has done its work: %q", w.cloud.told(id))
+				}
 				if tt.want == 1 {
 					w.readMedium(id)
 					m.say(t, stage("medium-read", 20))
 					pass(time.Second)
 				}
 				w.wantNoMedia()
+			})
+		})
+	}
+}
+
+func TestAStartThatAKilledProcessDidNotFinish(t *testing.T) {
+	for _, state := range []hypervisor.State{"none", hypervisor.Stopped, hypervisor.Paused, hypervisor.Running} {
+		t.Run(string(state), func(t *testing.T) {
+			bubble(t, func(t *testing.T, w *world) {
+				inst := w.lbvm()
+				id := inst.GetId()
+				files := machineFiles{dir: filepath.Join(w.dir, "node"), sockets: filepath.Join(w.dir, "net")}
+				if err := files.save(record{Instance: inst}); err != nil {
+					t.Fatal(err)
+				}
+				var half *fakeMachine
+				if state != "none" {
+					if _, err := w.driver.Start(t.Context(), hypervisor.Spec{
+						ID: id, Kernel: "/k", Initrd: "/i", ConsoleLog: files.console(id), MemoryMB: 96,
+					}); err != nil {
+						t.Fatal(err)
+					}
+					half = w.driver.machine(id)
+					half.state = state
+				}
+				w.cloud.run(inst)
+				_, stop := w.start()
+				defer stop()
+				pass(time.Second)
+				w.wantState(id, stateRunning)
+				if m := w.driver.machine(id); m == nil || m == half {
+					t.Error("the guest was not started anew")
+				}
+				w.readMedium(id)
 			})
 		})
 	}
@@ -192,8 +229,8 @@ func TestMachinesWithoutAnInstanceAreEnded(t *testing.T) {
 		if w.driver.machine("i-stray") != nil {
 			t.Error("a machine without an instance still runs")
 		}
-		if w.driver.machine(wanted.GetId()) == nil || len(w.driver.started()) != 2 {
-			t.Error("a machine without a record was not taken over")
+		if w.driver.machine(wanted.GetId()) == nil || len(w.driver.started()) != 3 {
+			t.Error("a machine without a record was not started anew")
 		}
 		w.wantState(wanted.GetId(), stateRunning)
 	})

@@ -1,7 +1,9 @@
 package balancer_test
 
 import (
+	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -100,6 +102,41 @@ func TestHealthChecks(t *testing.T) {
 				sleep(time.Minute)
 				if diff := cmp.Diff(map[string]string{"i-1": tt.want}, r.lb.Pool.States()); diff != "" {
 					t.Errorf("states (-want +got):\n%s", diff)
+				}
+			})
+		})
+	}
+}
+
+// TestHealthInARow: only checks in a row count, for going into service and out of it.
+func TestHealthInARow(t *testing.T) {
+	tests := []struct {
+		name, answers string // + and -, then the last again and again
+		want          string
+	}{
+		{"never three well", "++-++-++-", balancer.OutOfService},
+		{"three well", "++-+++-+", balancer.InService},
+		{"three well, two badly", "+++-+--", balancer.OutOfService},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, balancer.TCP, balancer.Route{Protocol: balancer.TCP, Port: 80})
+				var asked atomic.Int64
+				r.backend("10.64.0.11", false, func(w http.ResponseWriter, _ *http.Request) {
+					at := min(int(asked.Add(1)), len(tt.answers)) - 1
+					if tt.answers[at] == '-' {
+						w.WriteHeader(http.StatusServiceUnavailable)
+					}
+				})
+				r.lb.Pool.Set([]balancer.Backend{{InstanceID: "i-1", Address: "10.64.0.11", Report: true}},
+					balancer.HealthPolicy{
+						Target:   balancer.Target{Protocol: balancer.HTTP, Port: 80, Path: "/"},
+						Interval: 10 * time.Second, Healthy: 3, Unhealthy: 2,
+					})
+				sleep(5 * time.Minute)
+				if got := r.lb.Pool.States()["i-1"]; got != tt.want || int(asked.Load()) < len(tt.answers) {
+					t.Errorf("%s after %d checks, want %s", got, asked.Load(), tt.want)
 				}
 			})
 		})

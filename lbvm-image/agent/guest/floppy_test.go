@@ -95,8 +95,8 @@ func newTestFloppy(t *testing.T, d *fakeDrive) *floppy {
 
 func TestOpenWaitsForAMedium(t *testing.T) {
 	drive := &fakeDrive{}
-	f := newTestFloppy(t, drive)
 	synctest.Test(t, func(t *testing.T) {
+		f := newTestFloppy(t, drive)
 		ctx, cancel := context.WithCancel(t.Context())
 		got := make(chan fs.FS, 1)
 		go func() {
@@ -133,8 +133,8 @@ func TestOpenWaitsForAMedium(t *testing.T) {
 
 func TestOpenGivesEachMediumOnce(t *testing.T) {
 	drive := &fakeDrive{}
-	f := newTestFloppy(t, drive)
 	synctest.Test(t, func(t *testing.T) {
+		f := newTestFloppy(t, drive)
 		ctx, cancel := context.WithCancel(t.Context())
 		defer synctest.Wait()
 		defer cancel()
@@ -174,8 +174,8 @@ func TestOpenGivesEachMediumOnce(t *testing.T) {
 
 func TestOpenReturnsAnUnreadableMediumAgain(t *testing.T) {
 	drive := &fakeDrive{}
-	f := newTestFloppy(t, drive)
 	synctest.Test(t, func(t *testing.T) {
+		f := newTestFloppy(t, drive)
 		ctx, cancel := context.WithCancel(t.Context())
 		defer synctest.Wait()
 		defer cancel()

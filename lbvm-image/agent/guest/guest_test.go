@@ -100,7 +100,7 @@ func TestEnding(t *testing.T) {
 		{"orderly", 0, ""},
 		{"Go panic", 2 << 8, "agent crashed"},
 		{"other status", 7 << 8, "agent ended with status 7"},
-		{"out of memory", unix.WaitStatus(unix.SIGKILL), "agent was killed by killed"},
+		{"out of memory", unix.WaitStatus(unix.SIGKILL), "agent was killed by SIGKILL"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -62,6 +62,7 @@ func runAgent(runs map[string]Run) {
 	if err != nil && !errors.Is(err, context.Canceled) {
 		console.Milestone(agent.StageFailed, slog.String("reason", err.Error()))
 	}
+	console.Milestone(agent.StagePowerOff)
 	powerOff()
 }
 
@@ -81,23 +82,23 @@ func serve(runs map[string]Run, console agent.Console) error {
 		return fmt.Errorf("this agent knows no flavour %q", flavour)
 	}
 	limitMemory()
-	machine := &machine{
-		console: console,
-		logger:  slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelInfo})),
-	}
-	world, err := machine.boot(ctx)
-	if err != nil {
-		return err
-	}
 	ctx, pressed := context.WithCancel(ctx)
 	defer pressed()
-	go machine.watchButton(ctx, pressed)
 	context.AfterFunc(ctx, func() {
 		time.AfterFunc(stopGrace, func() {
 			console.Milestone(agent.StagePowerOff, slog.String("reason", "the agent took too long to stop"))
 			powerOff()
 		})
 	})
+	machine := &machine{
+		console: console,
+		logger:  slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelInfo})),
+		pressed: pressed,
+	}
+	world, err := machine.boot(ctx)
+	if err != nil {
+		return err
+	}
 	return run(ctx, world)
 }
 
@@ -105,6 +106,7 @@ func serve(runs map[string]Run, console agent.Console) error {
 type machine struct {
 	console agent.Console
 	logger  *slog.Logger
+	pressed func() // the power button was pressed
 }
 
 // boot loads the modules and configures the network at the same time: one waits for devices, the other for answers.
@@ -128,11 +130,12 @@ func (m *machine) boot(ctx context.Context) (agent.World, error) {
 		m.logger.Warn("module not loaded", "module", name, "error", err)
 	}
 	m.console.Milestone(agent.StageModules)
-	net := <-network
-	if net.err != nil {
-		return agent.World{}, net.err
+	go m.watchButton(ctx)
+	configured := <-network
+	if configured.err != nil {
+		return agent.World{}, configured.err
 	}
-	m.console.Milestone(agent.StageNetwork, slog.String("addr", net.addr))
+	m.console.Milestone(agent.StageNetwork, slog.String("addr", configured.addr))
 	return m.world(failed), nil
 }
 

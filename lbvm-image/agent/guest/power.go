@@ -26,9 +26,9 @@ const (
 	powerButton    = "button/power"
 )
 
-// watchButton calls pressed when the hypervisor presses the power button, which is how it asks a guest to stop. A
+// watchButton tells when the hypervisor presses the power button, which is how it asks a guest to stop. A
 // machine without one goes on without it.
-func (m *machine) watchButton(ctx context.Context, pressed func()) {
+func (m *machine) watchButton(ctx context.Context) {
 	events, err := openACPIEvents()
 	if err != nil {
 		m.logger.Warn("power button is not watched", "error", err)
@@ -44,7 +44,7 @@ func (m *machine) watchButton(ctx context.Context, pressed func()) {
 		}
 		if isPowerButton(buf[:n]) {
 			m.logger.Info("power button pressed")
-			pressed()
+			m.pressed()
 			return
 		}
 	}

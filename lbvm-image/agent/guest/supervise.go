@@ -59,7 +59,7 @@ func reap(pid int) unix.WaitStatus {
 func ending(status unix.WaitStatus) string {
 	switch {
 	case status.Signaled():
-		return fmt.Sprintf("agent was killed by %v", status.Signal())
+		return "agent was killed by " + unix.SignalName(status.Signal())
 	case status.ExitStatus() == 2:
 		return "agent crashed"
 	case status.ExitStatus() != 0:

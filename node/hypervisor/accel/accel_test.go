@@ -21,7 +21,7 @@ func script(t *testing.T, body string) Config {
 	dir := t.TempDir()
 	emulator, device := filepath.Join(dir, "qemu"), filepath.Join(dir, "kvm")
 	for path, content := range map[string]string{emulator: "#!/bin/sh\n" + body + "\n", device: ""} {
-		if err := os.WriteFile(path, []byte(content), 0o700); err != nil { //nolint:gosec // it must be executable
+		if err := os.WriteFile(path, []byte(content), 0o700); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -66,7 +66,7 @@ func TestHungProofLeavesNoProcess(t *testing.T) {
 	if _, err := NewKVM(cfg).Prove(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	pid, err := os.ReadFile(pidFile) //nolint:gosec // the test's own file
+	pid, err := os.ReadFile(pidFile)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -136,7 +136,7 @@ func (c *counting) Prove(context.Context) (Verdict, error) {
 func TestCached(t *testing.T) {
 	write := func(t *testing.T, path, content string) {
 		t.Helper()
-		if err := os.WriteFile(path, []byte(content), 0o700); err != nil { //nolint:gosec // it must be executable
+		if err := os.WriteFile(path, []byte(content), 0o700); err != nil {
 			t.Fatal(err)
 		}
 	}

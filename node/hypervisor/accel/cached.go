@@ -80,11 +80,11 @@ func (c Cached) key() (string, error) {
 }
 
 func readRecord(path string) (record, error) {
-	f, err := os.Open(path) //nolint:gosec // a file of our own cache folder
+	f, err := os.Open(path)
 	if err != nil {
 		return record{}, err
 	}
-	defer f.Close() //nolint:errcheck // read only
+	defer f.Close()
 	var r record
 	if err := json.NewDecoder(io.LimitReader(f, maxVerdict)).Decode(&r); err != nil {
 		return record{}, err

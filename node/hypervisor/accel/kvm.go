@@ -77,7 +77,7 @@ func (p kvmProver) Prove(ctx context.Context) (Verdict, error) {
 	if err != nil {
 		return Verdict{}, fmt.Errorf("make a folder for the proof: %w", err)
 	}
-	defer os.RemoveAll(dir) //nolint:errcheck // a temporary folder that cannot go is no reason to fail a proof
+	defer os.RemoveAll(dir)
 	rom := filepath.Join(dir, "proof.rom")
 	if err := os.WriteFile(rom, proofROM(p.cfg.Loops), 0o600); err != nil {
 		return Verdict{}, fmt.Errorf("write the proof: %w", err)
@@ -103,7 +103,7 @@ func (p kvmProver) Prove(ctx context.Context) (Verdict, error) {
 
 // run returns QEMU's exit code and what it printed, or ctx's error after killing it.
 func (p kvmProver) run(ctx context.Context, emulator, rom string) (int, string, error) {
-	cmd := exec.Command(emulator, //nolint:gosec // the emulator is the operator's choice
+	cmd := exec.Command(emulator, //nolint:noctx // it ends with its whole group, below
 		"-accel", p.cfg.accelerator, "-machine", "pc", "-cpu", p.cfg.CPU, "-m", "16",
 		"-nodefaults", "-no-user-config", "-display", "none", // no device that the proof does not need
 		"-bios", rom,
@@ -114,23 +114,25 @@ func (p kvmProver) run(ctx context.Context, emulator, rom string) (int, string, 
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	output := &limited{left: 4 << 10}
 	cmd.Stdout, cmd.Stderr = output, output
-	started, ended := make(chan error, 1), make(chan error, 1)
+	started, ended := make(chan error, 1), make(chan struct{})
+	var waitErr error // set when ended is closed
 	go func() {
 		// Pdeathsig follows the thread that starts the process, so that thread has to live until the end.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
+		defer close(ended)
 		err := cmd.Start()
 		started <- err
 		if err == nil {
-			ended <- cmd.Wait()
+			waitErr = cmd.Wait()
 		}
 	}()
 	if err := <-started; err != nil {
 		return 0, "", fmt.Errorf("start %s: %w", emulator, err)
 	}
 	select {
-	case err := <-ended:
-		return exitCode(cmd, err, output)
+	case <-ended:
+		return exitCode(cmd, waitErr, output)
 	case <-ctx.Done():
 	}
 	_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // ESRCH means that it ended by itself just now

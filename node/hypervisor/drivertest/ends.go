@@ -9,8 +9,8 @@ import (
 	"path/filepath"
 	"sync"
 
-	. "github.com/onsi/ginkgo/v2" //nolint:revive,staticcheck // the suite's language
-	. "github.com/onsi/gomega"    //nolint:revive,staticcheck // the suite's language
+	. "github.com/onsi/ginkgo/v2" //nolint:staticcheck // the language of the suite
+	. "github.com/onsi/gomega"    //nolint:staticcheck // the language of the suite
 
 	"github.com/cloudtwin/cloudtwin/node/hypervisor"
 )

@@ -11,8 +11,8 @@ import (
 	"sync"
 	"time"
 
-	. "github.com/onsi/ginkgo/v2" //nolint:revive,staticcheck // the suite's language
-	. "github.com/onsi/gomega"    //nolint:revive,staticcheck // the suite's language
+	. "github.com/onsi/ginkgo/v2" //nolint:staticcheck // the language of the suite
+	. "github.com/onsi/gomega"    //nolint:staticcheck // the language of the suite
 
 	"github.com/cloudtwin/cloudtwin/node/hypervisor"
 )
@@ -221,7 +221,7 @@ func evidence(path string) {
 			return
 		}
 		const tail = 8 << 10
-		data, err := os.ReadFile(path) //nolint:gosec // the suite's own file
+		data, err := os.ReadFile(path)
 		data = data[max(0, len(data)-tail):]
 		AddReportEntry("console", fmt.Sprintf("%s %v\n%s", path, err, data))
 	})

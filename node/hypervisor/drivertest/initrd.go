@@ -19,21 +19,21 @@ const guestPackage = "github.com/cloudtwin/cloudtwin/node/hypervisor/drivertest/
 // compressed), for its modules, with the guest as /init in place of the image's own.
 func BuildInitrd(ctx context.Context, imageInitrd, path string) error {
 	program := path + ".init"
-	defer os.Remove(program) //nolint:errcheck // a file between two steps
+	defer os.Remove(program)
 	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", program, guestPackage)
 	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64")
 	if out, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("build the suite's guest: %w: %s", err, out)
 	}
-	guest, err := os.ReadFile(program) //nolint:gosec // written just now
+	guest, err := os.ReadFile(program)
 	if err != nil {
 		return fmt.Errorf("read the suite's guest: %w", err)
 	}
-	image, err := os.Open(imageInitrd) //nolint:gosec // the caller's image
+	image, err := os.Open(imageInitrd)
 	if err != nil {
 		return fmt.Errorf("read the image's initramfs: %w", err)
 	}
-	defer image.Close() //nolint:errcheck // read only
+	defer image.Close()
 	var out bytes.Buffer
 	if err := replaceInit(&out, image, guest); err != nil {
 		return fmt.Errorf("pack the suite's guest: %w", err)

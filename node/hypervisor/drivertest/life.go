@@ -6,8 +6,8 @@ import (
 	"os"
 	"time"
 
-	. "github.com/onsi/ginkgo/v2" //nolint:revive,staticcheck // the suite's language
-	. "github.com/onsi/gomega"    //nolint:revive,staticcheck // the suite's language
+	. "github.com/onsi/ginkgo/v2" //nolint:staticcheck // the language of the suite
+	. "github.com/onsi/gomega"    //nolint:staticcheck // the language of the suite
 
 	"github.com/cloudtwin/cloudtwin/node/hypervisor"
 )
@@ -67,28 +67,9 @@ func life(harness func() Harness) {
 			Eventually(follow(ctx, m).said).Should(HaveExactElements("booted", "ready"))
 		})
 
-		It("listens on its network socket, again and again", func() {
-			for range 3 {
-				// One connection at a time: until the last one's end is noticed, the next is asked to try again.
-				Eventually(func() error {
-					conn, err := net.Dial("unix", b.spec(id).NIC.Socket)
-					if err != nil {
-						return err
-					}
-					return conn.Close()
-				}).WithTimeout(soon).Should(Succeed())
-			}
-		})
-
-		It("counts what it uses", func(ctx context.Context) {
-			s, err := m.Statistics(ctx)
-			Expect(err).NotTo(HaveOccurred())
-			Expect(s.CPUTime).To(BeNumerically(">", 10*time.Millisecond))
-			Expect(s.MemoryBytes).To(And(BeNumerically(">", 1<<20), BeNumerically("<", 1<<30)))
-			Expect(b.driver.Info().Accelerator).To(BeElementOf("kvm", "tcg", "none"))
-		})
-
-		mediaSpecs(func() (*bench, hypervisor.Machine, *transcript) { return b, m, console })
+		current := func() (*bench, hypervisor.Machine, *transcript) { return b, m, console }
+		useSpecs(id, current)
+		mediaSpecs(current)
 
 		It("is found by a driver that comes after", func(ctx context.Context) {
 			b.close()
@@ -106,46 +87,7 @@ func life(harness func() Harness) {
 			Eventually(console.said).WithTimeout(soon).Should(ContainElement("medium after the restart"))
 		}, SpecTimeout(specTime))
 
-		It("powers off when it is asked to stop", func(ctx context.Context) {
-			console := follow(ctx, m)
-			Expect(m.Stop(ctx)).To(Succeed())
-			Eventually(console.said).WithTimeout(soon).Should(ContainElements("button", "power-off"))
-			Eventually(console.ended).WithTimeout(soon).Should(BeClosed(), "its console ends")
-			Expect(console.failure()).NotTo(HaveOccurred())
-			Eventually(b.seen.of).WithArguments(id).WithTimeout(soon).Should(ContainElement(hypervisor.Stopped))
-			Expect(b.seen.reasons(id, hypervisor.Stopped)).To(HaveExactElements("shutdown"))
-			Eventually(state(ctx, m)).Should(Equal(hypervisor.Stopped))
-		}, SpecTimeout(specTime))
-
-		It("is still known when it has stopped", func(ctx context.Context) {
-			_, err := b.driver.Find(ctx, id)
-			Expect(err).NotTo(HaveOccurred())
-			_, err = b.driver.Start(ctx, b.spec(id))
-			Expect(err).To(MatchError(hypervisor.ErrExists))
-			Expect(m.InsertMedium(ctx, b.medium("late", "too late"))).To(MatchError(hypervisor.ErrNotRunning))
-			Expect(m.EjectMedium(ctx)).To(MatchError(hypervisor.ErrNotRunning))
-			Expect(m.Stop(ctx)).To(MatchError(hypervisor.ErrNotRunning))
-			_, err = m.Statistics(ctx)
-			Expect(err).To(MatchError(hypervisor.ErrNotRunning))
-			By("its console, which is read to its end")
-			past := follow(ctx, m)
-			Eventually(past.ended).Should(BeClosed())
-			Expect(past.said()).To(ContainElements("booted", "power-off"))
-		})
-
-		It("is forgotten when it is killed, as often as one likes", func(ctx context.Context) {
-			Expect(m.Kill(ctx)).To(Succeed())
-			Eventually(b.seen.of).WithArguments(id).Should(ContainElement(hypervisor.Gone))
-			Expect(m.State(ctx)).To(Equal(hypervisor.Gone))
-			Expect(m.Kill(ctx)).To(Succeed())
-			_, err := b.driver.Find(ctx, id)
-			Expect(err).To(MatchError(hypervisor.ErrNotFound))
-			Expect(b.driver.List(ctx)).To(BeEmpty())
-			Expect(m.Stop(ctx)).To(MatchError(hypervisor.ErrNotFound))
-			Expect(m.InsertMedium(ctx, b.medium("gone", "gone"))).To(MatchError(hypervisor.ErrNotFound))
-			Expect(b.spec(id).NIC.Socket).NotTo(BeAnExistingFile())
-			Expect(b.spec(id).ConsoleLog).To(BeAnExistingFile(), "the console log is the caller's")
-		})
+		stopSpecs(id, current)
 	})
 }
 
@@ -190,4 +132,77 @@ func mediaSpecs(of func() (*bench, hypervisor.Machine, *transcript)) {
 		}
 		Expect(numbered).To(Equal(1024))
 	}, SpecTimeout(specTime))
+}
+
+// useSpecs look at a running guest from the host.
+func useSpecs(id string, of func() (*bench, hypervisor.Machine, *transcript)) {
+	It("listens on its network socket, again and again", func(ctx context.Context) {
+		b, _, _ := of()
+		for range 3 {
+			// One connection at a time: until the last one's end is noticed, the next is asked to try again.
+			Eventually(func() error {
+				conn, err := (&net.Dialer{}).DialContext(ctx, "unix", b.spec(id).NIC.Socket)
+				if err != nil {
+					return err
+				}
+				return conn.Close()
+			}).WithTimeout(soon).Should(Succeed())
+		}
+	})
+
+	It("counts what it uses", func(ctx context.Context) {
+		b, m, _ := of()
+		s, err := m.Statistics(ctx)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(s.CPUTime).To(BeNumerically(">", 10*time.Millisecond))
+		Expect(s.MemoryBytes).To(And(BeNumerically(">", 1<<20), BeNumerically("<", 1<<30)))
+		Expect(b.driver.Info().Accelerator).To(BeElementOf("kvm", "tcg", "none"))
+	})
+}
+
+// stopSpecs press the power button, and clean up.
+func stopSpecs(id string, of func() (*bench, hypervisor.Machine, *transcript)) {
+	It("powers off when it is asked to stop", func(ctx context.Context) {
+		b, m, _ := of()
+		console := follow(ctx, m)
+		Expect(m.Stop(ctx)).To(Succeed())
+		Eventually(console.said).WithTimeout(soon).Should(ContainElements("button", "power-off"))
+		Eventually(console.ended).WithTimeout(soon).Should(BeClosed(), "its console ends")
+		Expect(console.failure()).NotTo(HaveOccurred())
+		Eventually(b.seen.of).WithArguments(id).WithTimeout(soon).Should(ContainElement(hypervisor.Stopped))
+		Expect(b.seen.reasons(id, hypervisor.Stopped)).To(HaveExactElements("shutdown"))
+		Eventually(state(ctx, m)).Should(Equal(hypervisor.Stopped))
+	}, SpecTimeout(specTime))
+
+	It("is still known when it has stopped", func(ctx context.Context) {
+		b, m, _ := of()
+		_, err := b.driver.Find(ctx, id)
+		Expect(err).NotTo(HaveOccurred())
+		_, err = b.driver.Start(ctx, b.spec(id))
+		Expect(err).To(MatchError(hypervisor.ErrExists))
+		Expect(m.InsertMedium(ctx, b.medium("late", "too late"))).To(MatchError(hypervisor.ErrNotRunning))
+		Expect(m.EjectMedium(ctx)).To(MatchError(hypervisor.ErrNotRunning))
+		Expect(m.Stop(ctx)).To(MatchError(hypervisor.ErrNotRunning))
+		_, err = m.Statistics(ctx)
+		Expect(err).To(MatchError(hypervisor.ErrNotRunning))
+		By("its console, which is read to its end")
+		past := follow(ctx, m)
+		Eventually(past.ended).Should(BeClosed())
+		Expect(past.said()).To(ContainElements("booted", "power-off"))
+	})
+
+	It("is forgotten when it is killed, as often as one likes", func(ctx context.Context) {
+		b, m, _ := of()
+		Expect(m.Kill(ctx)).To(Succeed())
+		Eventually(b.seen.of).WithArguments(id).Should(ContainElement(hypervisor.Gone))
+		Expect(m.State(ctx)).To(Equal(hypervisor.Gone))
+		Expect(m.Kill(ctx)).To(Succeed())
+		_, err := b.driver.Find(ctx, id)
+		Expect(err).To(MatchError(hypervisor.ErrNotFound))
+		Expect(b.driver.List(ctx)).To(BeEmpty())
+		Expect(m.Stop(ctx)).To(MatchError(hypervisor.ErrNotFound))
+		Expect(m.InsertMedium(ctx, b.medium("gone", "gone"))).To(MatchError(hypervisor.ErrNotFound))
+		Expect(b.spec(id).NIC.Socket).NotTo(BeAnExistingFile())
+		Expect(b.spec(id).ConsoleLog).To(BeAnExistingFile(), "the console log is the caller's")
+	})
 }

@@ -63,11 +63,11 @@ func copyMissing(from, to string, replace bool) error {
 }
 
 func readBounded(path string) ([]byte, error) {
-	f, err := os.Open(path) //nolint:gosec // files of our own folders
+	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close() //nolint:errcheck // read only
+	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, maxCapsFile+1))
 	if err != nil {
 		return nil, err

@@ -7,10 +7,10 @@ import (
 	"github.com/cloudtwin/cloudtwin/node/hypervisor/accel"
 )
 
-// kernelCmdline returns what the driver tells every guest's Linux, followed by the machine's own options, which win
+// KernelCmdline returns what the driver tells every guest's Linux, followed by the machine's own options, which win
 // where they name the same thing. tscKHz is the host's time stamp counter under TCG, or 0 when it is not known.
 // The gains are processor time of a cold boot under TCG, of 1.9 s without these options (2-core host, Linux 6.1).
-func kernelCmdline(accelerator string, tscKHz int, own string) string {
+func KernelCmdline(accelerator string, tscKHz int, own string) string {
 	options := []string{
 		"console=ttyS0", // all that the kernel and the agent say goes to the console log
 		"quiet",         // warnings and worse only: each character is an exit to QEMU

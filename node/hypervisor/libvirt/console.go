@@ -21,7 +21,7 @@ const tailBytes = 4 << 10
 
 // follower reads a console log as it grows.
 type follower struct {
-	ctx    context.Context //nolint:containedctx // a reader has no other way to end with its caller's context
+	ctx    context.Context // a reader has no other way to end with its caller's context
 	cancel context.CancelFunc
 	file   *os.File
 	grown  <-chan struct{}
@@ -123,11 +123,11 @@ func endsInPanic(tail string) bool { return strings.Contains(tail, "Kernel panic
 
 // consoleTail returns the last bytes of a console log, at most tailBytes, of those behind from.
 func consoleTail(path string, from int64) string {
-	file, err := os.Open(path) //nolint:gosec // the machine's own console log
+	file, err := os.Open(path)
 	if err != nil {
 		return ""
 	}
-	defer file.Close() //nolint:errcheck // read only
+	defer file.Close()
 	info, err := file.Stat()
 	if err != nil {
 		return ""

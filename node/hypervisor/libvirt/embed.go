@@ -57,12 +57,12 @@ func (c *claim) take(root string) error {
 
 // holder describes the process that wrote itself into a lock file.
 func holder(path string) string {
-	data, err := os.ReadFile(path) //nolint:gosec // our own lock file
+	data, err := os.ReadFile(path)
 	pid := strings.TrimSpace(string(data))
 	if err != nil || pid == "" {
 		return "another process"
 	}
-	name, err := os.ReadFile(filepath.Join("/proc", filepath.Base(pid), "comm")) //nolint:gosec // one number
+	name, err := os.ReadFile(filepath.Join("/proc", filepath.Base(pid), "comm"))
 	if err != nil {
 		return "process " + pid
 	}

@@ -112,7 +112,7 @@ func (s *subscriber) pump(ctx context.Context, out chan<- hypervisor.Event) {
 
 // translate turns a lifecycle event of libvirt into ours; ok is false for those that change no state.
 func translate(e *libvirt.DomainEventLifecycle) (state hypervisor.State, reason string, ok bool) {
-	switch e.Event { //nolint:exhaustive // the others are no change of state
+	switch e.Event {
 	case libvirt.DOMAIN_EVENT_STARTED:
 		return hypervisor.Running, "started", true
 	case libvirt.DOMAIN_EVENT_RESUMED:
@@ -132,7 +132,7 @@ func translate(e *libvirt.DomainEventLifecycle) (state hypervisor.State, reason 
 }
 
 func stopped(detail libvirt.DomainEventStoppedDetailType) (hypervisor.State, string) {
-	switch detail { //nolint:exhaustive // the others do not happen to our machines
+	switch detail {
 	case libvirt.DOMAIN_EVENT_STOPPED_SHUTDOWN:
 		return hypervisor.Stopped, reasonShutdown
 	case libvirt.DOMAIN_EVENT_STOPPED_DESTROYED:

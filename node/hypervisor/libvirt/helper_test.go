@@ -85,7 +85,7 @@ func playAdopt(ctx context.Context, d *Driver, t task) error {
 	if err != nil {
 		return err
 	}
-	defer console.Close() //nolint:errcheck // the process ends
+	defer console.Close()
 	scanner := bufio.NewScanner(console)
 	if err := await(scanner, "@conformance booted"); err != nil {
 		return err

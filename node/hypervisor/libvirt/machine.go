@@ -193,7 +193,7 @@ func (m *machine) Statistics(ctx context.Context) (s hypervisor.Statistics, err 
 		if err != nil {
 			return err
 		}
-		s.CPUTime = time.Duration(info.CpuTime) //nolint:gosec // nanoseconds since the start: below 292 years
+		s.CPUTime = time.Duration(info.CpuTime)
 		const most, kib = 16, 1 << 10
 		counters, err := domain.MemoryStats(most, 0)
 		if err != nil {

@@ -26,7 +26,7 @@ type Monitored interface {
 
 // monitor is go-qemu's monitor over libvirt's passthrough, so that it works the same with a daemon and without.
 type monitor struct {
-	ctx     context.Context //nolint:containedctx // qmp.Monitor's methods take none
+	ctx     context.Context // qmp.Monitor's methods take none
 	machine *machine
 }
 
@@ -103,11 +103,11 @@ func (m displayMachine) Screenshot(ctx context.Context) (png []byte, err error) 
 	if _, err := m.Monitor(ctx).Run(command); err != nil {
 		return fail(err)
 	}
-	file, err := os.Open(path) //nolint:gosec // our own folder
+	file, err := os.Open(path)
 	if err != nil {
 		return fail(err)
 	}
-	defer file.Close() //nolint:errcheck // read only
+	defer file.Close()
 	png, err = io.ReadAll(io.LimitReader(file, maxScreenshot))
 	if err != nil {
 		return fail(err)

@@ -34,7 +34,7 @@ func TestKernelCmdline(t *testing.T) {
 		{"kvm", accel.KVM, 2100000, "x=y", "console=ttyS0", "tsc"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			got := kernelCmdline(tc.accelerator, tc.khz, tc.own)
+			got := KernelCmdline(tc.accelerator, tc.khz, tc.own)
 			if !strings.Contains(got, tc.has) || strings.Contains(got, tc.lacks) || strings.HasSuffix(got, " ") {
 				t.Errorf("%q: want %q in it and %q not", got, tc.has, tc.lacks)
 			}
@@ -57,7 +57,7 @@ func TestHub(t *testing.T) {
 		}
 	}
 	cancel()
-	for range brief { //nolint:revive // until it is closed
+	for range brief {
 	}
 	h.close()
 	h.close()
@@ -97,9 +97,9 @@ func TestTranslate(t *testing.T) {
 }
 
 // newFollower reads path the way Console does, of a machine that ends when ended is closed.
-func newFollower(t *testing.T, ctx context.Context, w *fileWatch, path string, ended chan struct{}) *follower {
+func newFollower(ctx context.Context, t *testing.T, w *fileWatch, path string, ended chan struct{}) *follower {
 	t.Helper()
-	file, err := os.Open(path) //nolint:gosec // the test's own file
+	file, err := os.Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -116,14 +116,14 @@ func TestFollower(t *testing.T) {
 	w := newFileWatch(slog.New(slog.DiscardHandler))
 	defer w.close()
 	path := filepath.Join(t.TempDir(), "log")
-	log, err := os.Create(path) //nolint:gosec // the test's own file
+	log, err := os.Create(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer log.Close() //nolint:errcheck // the test is over
+	defer log.Close()
 	ended := make(chan struct{})
-	f := newFollower(t, t.Context(), w, path, ended)
-	defer f.Close() //nolint:errcheck // the test is over
+	f := newFollower(t.Context(), t, w, path, ended)
+	defer f.Close()
 	buf := make([]byte, 100)
 	for _, word := range []string{"one", "two"} {
 		if _, err := log.WriteString(word); err != nil {
@@ -160,8 +160,8 @@ func TestFollowerEndsWithItsContextAndWhenClosed(t *testing.T) {
 			defer w.close()
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
-			f := newFollower(t, ctx, w, path, make(chan struct{}))
-			defer f.Close() //nolint:errcheck // once more does no harm
+			f := newFollower(ctx, t, w, path, make(chan struct{}))
+			defer f.Close()
 			read := make(chan error, 1)
 			go func() {
 				_, err := f.Read(make([]byte, 1))
@@ -202,7 +202,7 @@ func TestCapabilitiesGoRound(t *testing.T) {
 		}
 	}
 	get := func(path string) string {
-		data, err := os.ReadFile(path) //nolint:gosec // the test's own file
+		data, err := os.ReadFile(path)
 		if err != nil {
 			return err.Error()
 		}

@@ -106,7 +106,7 @@ func role(ctx context.Context, name string, t task) (*exec.Cmd, *gbytes.Buffer) 
 func processes(dir string) (pids []int) {
 	files, _ := filepath.Glob("/proc/[0-9]*/cmdline")
 	for _, file := range files {
-		text, err := os.ReadFile(file) //nolint:gosec // a file of proc
+		text, err := os.ReadFile(file)
 		if err != nil || !strings.HasPrefix(filepath.Base(strings.SplitN(string(text), "\x00", 2)[0]), "qemu-system") {
 			continue
 		}

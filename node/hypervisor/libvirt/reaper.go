@@ -88,7 +88,7 @@ func pidFiles(root string) (pids []int) {
 			continue
 		}
 		for _, file := range files {
-			text, err := os.ReadFile(file) //nolint:gosec // libvirt's own files
+			text, err := os.ReadFile(file)
 			if err != nil {
 				continue
 			}

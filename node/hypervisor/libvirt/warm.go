@@ -172,7 +172,7 @@ func (d *Driver) version(ctx context.Context, emulator string) string {
 func qemuVersion(ctx context.Context, emulator string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, versionPatience)
 	defer cancel()
-	out, err := exec.CommandContext(ctx, emulator, "--version").Output() //nolint:gosec // the operator's choice
+	out, err := exec.CommandContext(ctx, emulator, "--version").Output()
 	if err != nil {
 		return "", fmt.Errorf("ask QEMU's version: %w", err)
 	}

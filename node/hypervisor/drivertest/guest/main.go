@@ -58,11 +58,11 @@ func loadModules() {
 }
 
 func loadModule(path string) error {
-	f, err := os.Open(path) //nolint:gosec // a path of the image
+	f, err := os.Open(path)
 	if err != nil {
 		return err
 	}
-	defer f.Close() //nolint:errcheck // read only
+	defer f.Close()
 	if err := unix.FinitModule(int(f.Fd()), "", 0); err != nil && !errors.Is(err, unix.EEXIST) {
 		return err
 	}
@@ -102,7 +102,7 @@ func readMedium() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer f.Close() //nolint:errcheck // read only
+	defer f.Close()
 	data := make([]byte, sector)
 	if _, err := io.ReadFull(f, data); err != nil {
 		return "", err
