@@ -217,7 +217,8 @@ func TestOpenBadInput(t *testing.T) {
 		{name: "both given", cfg: store.Config{Dir: "x", Endpoints: []string{"http://127.0.0.1:1"}}},
 		{name: "damaged folder", cfg: store.Config{Dir: damaged}, want: store.ErrDamaged},
 		{name: "folder in use", cfg: store.Config{Dir: busy}, want: store.ErrBusy},
-		{name: "nobody listens", cfg: store.Config{Endpoints: []string{"http://127.0.0.1:1"}, StartTimeout: time.Second}},
+		{name: "nobody listens", cfg: store.Config{Endpoints: []string{"http://127.0.0.1:1"}, StartTimeout: time.Second},
+			want: store.ErrUnreachable},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -3,11 +3,9 @@ package store
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"strings"
 
-	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
@@ -46,10 +44,13 @@ func (t *Table[T]) Create(ctx context.Context, key string, value T) error {
 	if err != nil {
 		return err
 	}
-	full := t.prefix + key
+	if err := t.store.writable(); err != nil {
+		return t.wrap("create", key, err)
+	}
+	path := t.prefix + key
 	resp, err := t.store.client.Txn(ctx).
-		If(clientv3.Compare(clientv3.CreateRevision(full), "=", 0)).
-		Then(clientv3.OpPut(full, data)).Commit()
+		If(clientv3.Compare(clientv3.CreateRevision(path), "=", 0)).
+		Then(clientv3.OpPut(path, data)).Commit()
 	if err != nil {
 		return t.wrap("create", key, err)
 	}
@@ -65,6 +66,9 @@ func (t *Table[T]) Put(ctx context.Context, key string, value T) error {
 	if err != nil {
 		return err
 	}
+	if err := t.store.writable(); err != nil {
+		return t.wrap("write", key, err)
+	}
 	if _, err := t.store.client.Put(ctx, t.prefix+key, data); err != nil {
 		return t.wrap("write", key, err)
 	}
@@ -73,6 +77,9 @@ func (t *Table[T]) Put(ctx context.Context, key string, value T) error {
 
 // Delete removes a record, or returns ErrNotFound.
 func (t *Table[T]) Delete(ctx context.Context, key string) error {
+	if err := t.store.writable(); err != nil {
+		return t.wrap("delete", key, err)
+	}
 	resp, err := t.store.client.Delete(ctx, t.prefix+key)
 	if err != nil {
 		return t.wrap("delete", key, err)
@@ -87,7 +94,7 @@ func (t *Table[T]) Delete(ctx context.Context, key string) error {
 // begins again, so change may run several times and must have no other effect. An error from change is returned
 // as it is and nothing is written. The record as written is returned.
 func (t *Table[T]) Update(ctx context.Context, key string, change func(*T) error) (T, error) {
-	full := t.prefix + key
+	path := t.prefix + key
 	for {
 		value, revision, err := t.get(ctx, key)
 		if err != nil {
@@ -100,9 +107,12 @@ func (t *Table[T]) Update(ctx context.Context, key string, change func(*T) error
 		if err != nil {
 			return value, err
 		}
+		if err := t.store.writable(); err != nil {
+			return value, t.wrap("update", key, err)
+		}
 		resp, err := t.store.client.Txn(ctx).
-			If(clientv3.Compare(clientv3.ModRevision(full), "=", revision)).
-			Then(clientv3.OpPut(full, data)).Commit()
+			If(clientv3.Compare(clientv3.ModRevision(path), "=", revision)).
+			Then(clientv3.OpPut(path, data)).Commit()
 		if err != nil {
 			return value, t.wrap("update", key, err)
 		}
@@ -161,8 +171,5 @@ func (t *Table[T]) decode(data []byte) (value T, err error) {
 }
 
 func (t *Table[T]) wrap(verb, key string, err error) error {
-	if errors.Is(err, rpctypes.ErrNoSpace) {
-		err = fmt.Errorf("%w: %w", ErrFull, err)
-	}
-	return fmt.Errorf("%s %s%s: %w", verb, t.prefix, key, err)
+	return fmt.Errorf("%s %s%s: %w", verb, t.prefix, key, full(err))
 }

@@ -12,8 +12,12 @@ import (
 type Tx struct{ stm concurrency.STM }
 
 // Txn runs change in a transaction and commits what it wrote, unless it returns an error, which is passed on.
-// When another writer touched what it read, change runs again: it must have no effect but through the tables.
+// When another writer touched what it read, change runs again: it must have no effect but through the tables. ErrFull
+// comes before change runs.
 func (s *Store) Txn(ctx context.Context, change func(*Tx) error) error {
+	if err := s.writable(); err != nil {
+		return fmt.Errorf("begin transaction: %w", err)
+	}
 	var own error
 	_, err := concurrency.NewSTM(s.client, func(stm concurrency.STM) error {
 		own = change(&Tx{stm: stm})
@@ -23,7 +27,7 @@ func (s *Store) Txn(ctx context.Context, change func(*Tx) error) error {
 		return own
 	}
 	if err != nil {
-		return fmt.Errorf("commit transaction: %w", err)
+		return fmt.Errorf("commit transaction: %w", full(err))
 	}
 	return nil
 }
