@@ -10,6 +10,7 @@ import (
 
 	"github.com/cloudtwin/cloudtwin/cloud/authn"
 	"github.com/cloudtwin/cloudtwin/cloud/model"
+	"github.com/cloudtwin/cloudtwin/cloud/store"
 )
 
 // anyNamespace is that of errors which no service made.
@@ -33,6 +34,11 @@ func newFault(err error, t *target) fault {
 	var signature *authn.Error
 	var known *model.Error
 	switch {
+	case errors.Is(err, store.ErrFull):
+		return fault{
+			status: http.StatusServiceUnavailable, code: "ServiceUnavailable", cause: err,
+			message: "The cloud's disk is full. Nothing was changed.",
+		}
 	case errors.As(err, &signature):
 		return signatureFault(signature, ec2)
 	case errors.As(err, &known) && known.Status < http.StatusInternalServerError:

@@ -25,7 +25,8 @@ var (
 
 func pages(t *testing.T) map[string]string {
 	t.Helper()
-	out, err := exec.CommandContext(t.Context(), "git", "-C", root, "ls-files", "-co", "--exclude-standard", "*.md").Output()
+	list := exec.CommandContext(t.Context(), "git", "-C", root, "ls-files", "-co", "--exclude-standard", "*.md")
+	out, err := list.Output()
 	if err != nil {
 		t.Fatalf("list pages: %v", err)
 	}
@@ -82,7 +83,8 @@ func TestCommandsInPages(t *testing.T) {
 	program := os.Getenv("CLOUDTWIN_BIN")
 	if program == "" {
 		program = filepath.Join(t.TempDir(), "cloudtwin")
-		build := exec.CommandContext(t.Context(), "go", "build", "-tags", "libvirt_dlopen", "-o", program, "./cloud/cmd/cloudtwin")
+		build := exec.CommandContext(t.Context(), "go", "build", "-tags", "libvirt_dlopen", "-o", program,
+			"./cloud/cmd/cloudtwin")
 		build.Dir = root
 		if out, err := build.CombinedOutput(); err != nil {
 			t.Fatalf("build the program: %v\n%s", err, out)

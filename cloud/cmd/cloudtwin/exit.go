@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/cloudtwin/cloudtwin/cloud/iam"
 	"github.com/cloudtwin/cloudtwin/cloud/operator"
 	"github.com/cloudtwin/cloudtwin/cloud/store"
 	"github.com/cloudtwin/cloudtwin/lbvm-image/builder"
@@ -54,8 +55,10 @@ func asUsage(command *cobra.Command, err error) error {
 
 // infrastructure are the faults of the machine that a command runs on.
 var infrastructure = []error{
-	hypervisor.ErrUnavailable, node.ErrBusy, store.ErrBusy, store.ErrDamaged, store.ErrFull, operator.ErrNotRunning,
-	syscall.EADDRINUSE, syscall.ENOSPC, syscall.EACCES, syscall.EROFS,
+	hypervisor.ErrUnavailable, node.ErrBusy, node.ErrIdentity, operator.ErrNotRunning,
+	store.ErrBusy, store.ErrDamaged, store.ErrFull, store.ErrUnreachable,
+	iam.ErrRootKeyMissing, iam.ErrRootKeyDamaged, iam.ErrRootKeyMode,
+	syscall.EADDRINUSE, syscall.EADDRNOTAVAIL, syscall.ENOSPC, syscall.EDQUOT, syscall.EACCES, syscall.EROFS,
 }
 
 func exitCode(err error) int {
@@ -84,7 +87,9 @@ func describe(err error) string {
 		text += "\nstart one with 'cloudtwin up', or name its folder with --state"
 	case errors.Is(err, syscall.EADDRINUSE):
 		text += "\nanother program listens there; choose another address"
-	case errors.Is(err, syscall.ENOSPC):
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		text += "\nno network interface of this machine has that address; choose another one"
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT), errors.Is(err, store.ErrFull):
 		text += "\nfree some disk space, then try again"
 	}
 	return text

@@ -28,6 +28,10 @@ func newNode(o *options) *cobra.Command {
 			if cfg.Cloud == "" {
 				return &usageError{err: errors.New("--cloud is required: the cloud's host:port for nodes")}
 			}
+			if err := errors.Join(checkAddress("--cloud", cfg.Cloud), checkToken(cfg.Token),
+				checkHypervisor(cfg.HypervisorURI)); err != nil {
+				return &usageError{err: err}
+			}
 			n, err := local.StartNode(cmd.Context(), cfg)
 			if err != nil {
 				return err

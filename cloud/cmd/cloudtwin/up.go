@@ -26,6 +26,10 @@ func newUp(o *options) *cobra.Command {
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg.Layout, cfg.Images = local.Layout(o.state), o.images
+			if err := errors.Join(checkAddress("--api", cfg.APIAddress), checkAddress("--node-api", cfg.NodeAddress),
+				checkHypervisor(cfg.HypervisorURI)); err != nil {
+				return &usageError{err: err}
+			}
 			if detach {
 				return startDetached(cmd, o)
 			}

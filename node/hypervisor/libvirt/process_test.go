@@ -88,6 +88,36 @@ var _ = Describe("a machine and the process that started it", Label("vm"), func(
 	}, SpecTimeout(3*time.Minute))
 })
 
+var _ = Describe("a process", Label("vm"), func() {
+	It("has one root, opened as often as it likes", func(ctx context.Context) {
+		first, err := Open(ctx, config())
+		Expect(err).NotTo(HaveOccurred())
+		second, err := Open(ctx, config())
+		Expect(err).NotTo(HaveOccurred())
+		Expect(first.Close()).To(Succeed())
+		Expect(first.Close()).To(Succeed())
+		_, err = first.List(ctx)
+		Expect(err).To(MatchError(errClosed))
+		Expect(second.List(ctx)).To(BeEmpty())
+		Expect(second.Close()).To(Succeed())
+
+		other := config()
+		other.Root = filepath.Join(work, "other")
+		_, err = Open(ctx, other)
+		Expect(err).To(MatchError(hypervisor.ErrUnavailable))
+		Expect(err).To(MatchError(And(ContainSubstring(config().Root), ContainSubstring(other.Root))))
+	})
+
+	It("keeps what it learned of QEMU for the next", func(ctx context.Context) {
+		d, err := Open(ctx, config())
+		Expect(err).NotTo(HaveOccurred())
+		DeferCleanup(d.Close)
+		Expect(d.Warm(ctx)).To(Succeed())
+		Expect(filepath.Glob(filepath.Join(cacheDir(), capsInCache, "*.xml"))).NotTo(BeEmpty())
+		Expect(d.Info().Version).To(MatchRegexp(`^QEMU \d+\.\d+\.\d+, libvirt \d+\.\d+\.\d+$`))
+	}, SpecTimeout(time.Minute))
+})
+
 // role starts this test binary again.
 func role(ctx context.Context, name string, t task) (*exec.Cmd, *gbytes.Buffer) {
 	GinkgoHelper()
