@@ -39,6 +39,10 @@ const (
 	enrolPause   = 500 * time.Millisecond
 )
 
+// anew is how a node whose identity is lost gets into the cloud again: its old name stays taken, so that nobody with a
+// token takes its place.
+const anew = "enrol under another name with a new token"
+
 // identity is who the node is.
 type identity struct {
 	id   string
@@ -60,7 +64,7 @@ func loadOrEnrol(ctx context.Context, cfg Config) (*identity, error) {
 		return i, i.check(cfg.ID, time.Now())
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%w: %w; move %s away and enrol anew", ErrIdentity, err, cfg.Dir)
+		return nil, fmt.Errorf("%w: %w; bring %s back from a copy, or move it away and %s", ErrIdentity, err, cfg.Dir, anew)
 	}
 	if cfg.Token == "" {
 		return nil, fmt.Errorf("%w: %s holds none; start it with an enrolment token", ErrIdentity, cfg.Dir)
@@ -162,7 +166,7 @@ func enrol(ctx context.Context, cfg Config) (*identity, error) {
 		Token: cfg.Token, NodeId: cfg.ID, CsrDer: csr,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("enrol node %s at %s: %w", cfg.ID, cfg.CloudAddress, err)
+		return nil, enrolError(cfg, err)
 	}
 	i, err := checkAnswer(answer, token, key, cfg.ID)
 	if err != nil {
@@ -190,6 +194,19 @@ func askEnrolment(ctx context.Context, client nodelink.EnrolmentClient,
 			return nil, errors.Join(ctx.Err(), err)
 		}
 	}
+}
+
+// enrolError says what to do about the cloud's refusal.
+func enrolError(cfg Config, err error) error {
+	switch status.Code(err) { //nolint:exhaustive // the others need no advice
+	case codes.AlreadyExists:
+		return fmt.Errorf("%w: the cloud at %s knows a node %s, and %s does not hold that node's identity; bring the "+
+			"folder back from a copy, or %s", ErrIdentity, cfg.CloudAddress, cfg.ID, cfg.Dir, anew)
+	case codes.PermissionDenied:
+		return fmt.Errorf("%w: the cloud at %s refused the enrolment token, which is used, expired or another cloud's; "+
+			"take a new one", ErrIdentity, cfg.CloudAddress)
+	}
+	return fmt.Errorf("enrol node %s at %s: %w", cfg.ID, cfg.CloudAddress, err)
 }
 
 func checkAnswer(answer *nodelink.EnrolResponse, token nodelink.Token, key *ecdsa.PrivateKey,

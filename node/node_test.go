@@ -63,9 +63,10 @@ type cloud struct {
 	address string
 	reports chan *nodelink.Report
 
-	mu   sync.Mutex
-	used bool
-	lie  func(*nodelink.EnrolResponse) // alters the answer
+	mu    sync.Mutex
+	used  bool
+	taken string                        // a name that is in use
+	lie   func(*nodelink.EnrolResponse) // alters the answer
 }
 
 func (c *cloud) sign(template *x509.Certificate, pub any) []byte {
@@ -125,6 +126,9 @@ func (c *cloud) Enrol(_ context.Context, in *nodelink.EnrolRequest) (*nodelink.E
 	defer c.mu.Unlock()
 	if in.GetToken() != c.token || c.used {
 		return nil, status.Error(codes.PermissionDenied, "enrolment token refused")
+	}
+	if in.GetNodeId() == c.taken {
+		return nil, status.Error(codes.AlreadyExists, "a node with this id is enrolled")
 	}
 	csr, err := x509.ParseCertificateRequest(in.GetCsrDer())
 	if err != nil {
@@ -234,7 +238,10 @@ func TestStartRefuses(t *testing.T) {
 			change: func(_ *testing.T, _ *cloud, cfg *node.Config) { cfg.Token = "" }},
 		{name: "no token at all", want: nodelink.ErrToken,
 			change: func(_ *testing.T, _ *cloud, cfg *node.Config) { cfg.Token = "x" }},
-		{name: "used token", word: "refused", change: func(_ *testing.T, c *cloud, _ *node.Config) { c.used = true }},
+		{name: "used token", want: node.ErrIdentity, word: "refused",
+			change: func(_ *testing.T, c *cloud, _ *node.Config) { c.used = true }},
+		{name: "name in use", want: node.ErrIdentity, word: "another name",
+			change: func(_ *testing.T, c *cloud, cfg *node.Config) { c.taken = cfg.ID }},
 		{name: "token of another cloud", word: "context deadline exceeded",
 			change: func(_ *testing.T, _ *cloud, cfg *node.Config) { cfg.Token = other.token }},
 		{name: "certificate for another node", word: "not for this node",

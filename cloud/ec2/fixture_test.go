@@ -146,7 +146,9 @@ func startOn(t testing.TB, dir string) *cloud {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.placement, err = placement.New(ctx, placement.Config{Store: s, CA: c.ca, Clock: c.clock.Now, Journal: c.journal})
+	c.placement, err = placement.New(ctx, placement.Config{
+		Store: s, CA: c.ca, Clock: c.clock.Now, Journal: c.journal, GuestOverheadMB: 16, // the tests' nodes are small
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

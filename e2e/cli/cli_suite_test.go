@@ -97,3 +97,23 @@ func writeFiles(dir string, files map[string][]byte) error {
 	}
 	return nil
 }
+
+// evidenceFolder is a folder for the demo's evidence, whose files become part of the report of a spec that fails.
+func evidenceFolder() string {
+	GinkgoHelper()
+	dir := GinkgoT().TempDir()
+	DeferCleanup(func() error {
+		if !CurrentSpecReport().Failed() {
+			return nil
+		}
+		return filepath.WalkDir(dir, func(path string, entry os.DirEntry, err error) error {
+			if err != nil || entry.IsDir() {
+				return err
+			}
+			text, err := os.ReadFile(path)
+			AddReportEntry(entry.Name(), string(text), ReportEntryVisibilityFailureOrVerbose)
+			return err
+		})
+	})
+	return dir
+}

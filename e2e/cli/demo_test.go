@@ -19,7 +19,7 @@ import (
 
 var _ = Describe("cloudtwin demo", Label("vm"), func() {
 	It("tells every step as JSON and leaves evidence and nothing else", func(ctx context.Context) {
-		state, evidence := stateFolder(), GinkgoT().TempDir()
+		state, evidence := stateFolder(), evidenceFolder()
 		r := invoke(ctx, "demo", "--json", "--state", state, "--evidence", evidence)
 		Expect(r.Code).To(BeZero(), r.Stderr)
 
@@ -60,7 +60,7 @@ var _ = Describe("cloudtwin demo", Label("vm"), func() {
 		Eventually(session).WithTimeout(twin.ChangeTimeout).Should(gexec.Exit())
 		Expect(processesOf(state)).NotTo(BeEmpty(), "guests outlive the process")
 
-		r := invoke(ctx, "demo", "--state", state, "--evidence", GinkgoT().TempDir())
+		r := invoke(ctx, "demo", "--state", state, "--evidence", evidenceFolder())
 		Expect(r.Code).To(BeZero(), r.Stderr)
 		Expect(r.Stdout).To(And(ContainSubstring("guest serves TLS"), ContainSubstring("fingerprint (SHA-256), the same"),
 			ContainSubstring("hello from backend-1"), ContainSubstring("hello from backend-2")))
@@ -71,7 +71,7 @@ var _ = Describe("cloudtwin demo", Label("vm"), func() {
 // startDemo starts the demo and returns while its load balancer boots.
 func startDemo(ctx context.Context, state string) *gexec.Session {
 	GinkgoHelper()
-	cmd := command(context.WithoutCancel(ctx), "demo", "--state", state, "--evidence", GinkgoT().TempDir())
+	cmd := command(context.WithoutCancel(ctx), "demo", "--state", state, "--evidence", evidenceFolder())
 	session, err := gexec.Start(cmd, GinkgoWriter, GinkgoWriter)
 	Expect(err).NotTo(HaveOccurred())
 	Eventually(session.Out).WithTimeout(twin.BootTimeout).Should(gbytes.Say("floppy written, guest started"))

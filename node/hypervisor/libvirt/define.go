@@ -189,21 +189,29 @@ func nicArguments(nic hypervisor.NIC) (*libvirtxml.DomainQEMUCommandline, error)
 	return &libvirtxml.DomainQEMUCommandline{Args: args}, nil
 }
 
-// readNotes finds the notes in a domain's XML; ok is false for a domain that is not ours.
-func readNotes(domainXML string) (n notes, disk libvirtxml.DomainDisk, ok bool) {
-	var d libvirtxml.Domain
-	if err := d.Unmarshal(domainXML); err != nil || d.Metadata == nil {
-		return notes{}, disk, false
+// view is what the driver reads of a domain's XML.
+type view struct {
+	Notes *notes `xml:"metadata>machine"`
+	Disks []struct {
+		Target struct {
+			Dev string `xml:"dev,attr"`
+		} `xml:"target"`
+		Source struct {
+			File string `xml:"file,attr"`
+		} `xml:"source"`
+	} `xml:"devices>disk"`
+}
+
+// readNotes finds the notes in a domain's XML, and the medium in its drive; ok is false for a domain that is not ours.
+func readNotes(domainXML string) (n notes, medium string, ok bool) {
+	var v view
+	if err := xml.Unmarshal([]byte(domainXML), &v); err != nil || v.Notes == nil {
+		return notes{}, "", false
 	}
-	if err := xml.Unmarshal([]byte(d.Metadata.XML), &n); err != nil {
-		return notes{}, disk, false
-	}
-	if d.Devices != nil {
-		for _, candidate := range d.Devices.Disks {
-			if candidate.Target != nil && candidate.Target.Dev == floppyTarget {
-				disk = candidate
-			}
+	for _, disk := range v.Disks {
+		if disk.Target.Dev == floppyTarget {
+			medium = disk.Source.File
 		}
 	}
-	return n, disk, true
+	return *v.Notes, medium, true
 }

@@ -103,14 +103,17 @@ func TestNotesComeBack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, disk, ok := readNotes(text)
+	got, medium, ok := readNotes(text)
 	got.XMLName.Local, got.XMLName.Space = "", ""
 	want := notes{ID: "i-1", Console: `/log/"<&>'`, From: 42, Socket: "/net/a,b=c", Display: true}
 	if diff := cmp.Diff(want, got); diff != "" || !ok {
 		t.Error(diff, ok)
 	}
-	if disk.Source.File.File != "/m" || disk.ReadOnly == nil {
-		t.Errorf("the drive has %+v", disk)
+	if medium != "/m" {
+		t.Errorf("the drive has %q", medium)
+	}
+	if d := parse(t, text); d.Devices.Disks[0].ReadOnly == nil {
+		t.Error("a guest can write its medium")
 	}
 }
 

@@ -162,8 +162,7 @@ func (m *machine) EjectMedium(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		_, disk, _ := readNotes(text)
-		if disk.Source == nil || disk.Source.File == nil || disk.Source.File.File == "" {
+		if _, medium, _ := readNotes(text); medium == "" {
 			return hypervisor.ErrNoMedium
 		}
 		return changeMedium(domain, "")

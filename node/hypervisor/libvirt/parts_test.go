@@ -43,7 +43,7 @@ func TestKernelCmdline(t *testing.T) {
 }
 
 func TestHub(t *testing.T) {
-	defer goleak.VerifyNone(t)
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 	h := newHub()
 	ctx, cancel := context.WithCancel(t.Context())
 	slow, brief := h.subscribe(t.Context()), h.subscribe(ctx)
@@ -112,7 +112,7 @@ func newFollower(ctx context.Context, t *testing.T, w *fileWatch, path string, e
 }
 
 func TestFollower(t *testing.T) {
-	defer goleak.VerifyNone(t)
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 	w := newFileWatch(slog.New(slog.DiscardHandler))
 	defer w.close()
 	path := filepath.Join(t.TempDir(), "log")
@@ -143,7 +143,7 @@ func TestFollower(t *testing.T) {
 }
 
 func TestFollowerEndsWithItsContextAndWhenClosed(t *testing.T) {
-	defer goleak.VerifyNone(t)
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 	path := filepath.Join(t.TempDir(), "log")
 	if err := os.WriteFile(path, nil, 0o600); err != nil {
 		t.Fatal(err)
