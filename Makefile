@@ -32,6 +32,7 @@ UNIT_FLAGS ?=
 E2E_FLAGS  ?=
 FUZZTIME   ?= 10s
 BENCHTIME  ?= 1s
+ONLY       ?= .
 
 .PHONY: help deps build images demo test unit e2e test-all fuzz lint bench generate vagrant-validate clean tools
 
@@ -89,7 +90,7 @@ bench: images ## benchmarks: go's own, then cold start, deliveries and API rates
 	@mkdir -p $(ARTIFACTS)
 	@go test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./cloud/... ./node/... ./lbvm-image/... | \
 		grep -vE '^(\?|PASS|ok .*\[no test)' | tee $(ARTIFACTS)/go-bench.txt
-	@$(BIN) bench --images $(CLOUDTWIN_IMAGES) --output $(ARTIFACTS)/bench.json
+	@go run ./e2e/bench --images $(CLOUDTWIN_IMAGES) --output $(ARTIFACTS)/bench.json --only '$(ONLY)'
 
 generate: ## generate the wire types again (AWS models, protobuf)
 	@.ci/deps protobuf-compiler

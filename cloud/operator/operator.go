@@ -94,18 +94,24 @@ type Backend interface {
 	Shutdown()
 }
 
-// Serve answers on a new socket at path, mode 0600, until ctx ends.
-func Serve(ctx context.Context, path string, backend Backend) error {
+// Listen makes the socket at path, mode 0600, in place of one that a dead process left. Clients may connect from
+// then on; Serve answers them.
+func Listen(ctx context.Context, path string) (net.Listener, error) {
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("remove old operator socket: %w", err)
+		return nil, fmt.Errorf("remove old operator socket: %w", err)
 	}
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "unix", path)
 	if err != nil {
-		return fmt.Errorf("listen on operator socket: %w", err)
+		return nil, fmt.Errorf("listen on operator socket: %w", err)
 	}
 	if err := os.Chmod(path, 0o600); err != nil {
-		return errors.Join(fmt.Errorf("protect operator socket: %w", err), listener.Close())
+		return nil, errors.Join(fmt.Errorf("protect operator socket: %w", err), listener.Close())
 	}
+	return listener, nil
+}
+
+// Serve answers on a listener, which it closes, until ctx ends.
+func Serve(ctx context.Context, listener net.Listener, backend Backend) error {
 	server := &http.Server{Handler: handler(ctx, backend), ReadHeaderTimeout: 5 * time.Second,
 		BaseContext: func(net.Listener) context.Context { return context.WithoutCancel(ctx) }}
 	ended := make(chan error, 1)

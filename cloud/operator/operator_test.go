@@ -44,15 +44,13 @@ func TestSocket(t *testing.T) {
 		t.Fatal(err)
 	}
 	b := &backend{journal: log, stop: cancel, status: operator.Status{PID: 7, Nodes: []operator.Node{{ID: "node-1"}}}}
-	ready, done := make(chan struct{}), make(chan error, 1)
-	go func() {
-		close(ready)
-		done <- operator.Serve(ctx, path, b)
-	}()
-	<-ready
-	var got operator.Status
-	for got, err = client.Status(ctx); errors.Is(err, operator.ErrNotRunning); got, err = client.Status(ctx) {
+	listener, err := operator.Listen(ctx, path)
+	if err != nil {
+		t.Fatal(err)
 	}
+	done := make(chan error, 1)
+	go func() { done <- operator.Serve(ctx, listener, b) }()
+	got, err := client.Status(ctx)
 	if diff := cmp.Diff(b.status, got); err != nil || diff != "" {
 		t.Errorf("status: %v (-want +got):\n%s", err, diff)
 	}

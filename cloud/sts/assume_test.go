@@ -128,7 +128,8 @@ func TestAssumeRoleRefuses(t *testing.T) {
 			"ValidationError", "roleSessionName"},
 		{"session name with slash", func(in *stsmodel.AssumeRoleInput) { in.RoleSessionName = model.Ptr("a/b") },
 			"ValidationError", "roleSessionName"},
-		{"no ARN", func(in *stsmodel.AssumeRoleInput) { in.RoleArn = model.Ptr("r") }, "ValidationError", "r is invalid"},
+		{"no ARN", func(in *stsmodel.AssumeRoleInput) { in.RoleArn = model.Ptr("r") }, "ValidationError",
+			"roleArn is invalid: r"},
 		{
 			"broken policy",
 			func(in *stsmodel.AssumeRoleInput) { in.Policy = model.Ptr("{") },

@@ -141,7 +141,7 @@ func checkAssume(in *stsmodel.AssumeRoleInput) error {
 		return err
 	}
 	if arn := model.Val(in.RoleArn); !strings.HasPrefix(arn, "arn:") {
-		return validation("%s is invalid", arn)
+		return validation("The value for roleArn is invalid: %s is no ARN", arn)
 	}
 	if n := utf8.RuneCountInString(model.Val(in.Policy)); n > maxPolicy {
 		return stsmodel.ErrPackedPolicyTooLarge("Policy has %d characters, at most %d are allowed.", n, maxPolicy)

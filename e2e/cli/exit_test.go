@@ -2,9 +2,6 @@ package cli
 
 import (
 	"context"
-	"net"
-	"os"
-	"path/filepath"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
@@ -43,38 +40,6 @@ var _ = Describe("The exit code", func() {
 		Expect(r.Code).To(Equal(3), r.Stderr)
 		Expect(r.Stderr).To(ContainSubstring("cloudtwin image build"))
 		expectNothingLeft(state)
-	})
-
-	It("is 3 without QEMU, and says what to install", func(ctx context.Context) {
-		state := stateFolder()
-		cmd := command(ctx, "up", "--state", state, "--api", "127.0.0.1:0")
-		cmd.Env = append(os.Environ(), "PATH="+GinkgoT().TempDir())
-		r := finish(cmd)
-		Expect(r.Code).To(Equal(3), r.Stderr)
-		Expect(r.Stderr).To(ContainSubstring("qemu-system-x86"))
-		expectNothingLeft(state)
-	})
-
-	It("is 3 for a busy port, and names it", func(ctx context.Context) {
-		busy, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
-		Expect(err).NotTo(HaveOccurred())
-		DeferCleanup(busy.Close)
-		state := stateFolder()
-		r := invoke(ctx, "up", "--state", state, "--api", busy.Addr().String())
-		Expect(r.Code).To(Equal(3), r.Stderr)
-		Expect(r.Stderr).To(ContainSubstring(busy.Addr().String()))
-		expectNothingLeft(state)
-	})
-
-	It("is 3 for a damaged state folder, and leaves it as it is", func(ctx context.Context) {
-		state := stateFolder()
-		db := filepath.Join(state, "cloud", "etcd", "member", "snap", "db")
-		Expect(os.MkdirAll(filepath.Dir(db), 0o700)).To(Succeed())
-		Expect(os.WriteFile(db, []byte("not a database"), 0o600)).To(Succeed())
-		r := invoke(ctx, "up", "--state", state, "--api", "127.0.0.1:0")
-		Expect(r.Code).To(Equal(3), r.Stderr)
-		Expect(r.Stderr).To(And(ContainSubstring("damaged"), ContainSubstring("move the folder away")))
-		Expect(db).To(BeARegularFile())
 	})
 
 	It("is 0 for help of every command", func(ctx context.Context) {

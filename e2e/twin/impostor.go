@@ -91,10 +91,10 @@ func (i *Impostor) connect(ca *x509.CertPool, cert tls.Certificate) {
 	i.link = nodelink.NewNodeLinkClient(i.conn)
 	i.stream, err = i.link.Sync(ctx, grpc.WaitForReady(true))
 	gomega.Expect(err).NotTo(gomega.HaveOccurred(), "connect the impostor")
-	gomega.Expect(i.stream.Send(i.report(roomy))).To(gomega.Succeed())
-	first, err := i.stream.Recv()
+	gomega.Expect(i.stream.Send(i.report(roomy, true))).To(gomega.Succeed())
+	orders, err := i.stream.Recv()
 	gomega.Expect(err).NotTo(gomega.HaveOccurred(), "the impostor's first orders")
-	i.take(first)
+	i.take(orders)
 	go func() {
 		for {
 			desired, err := i.stream.Recv()
@@ -106,8 +106,8 @@ func (i *Impostor) connect(ca *x509.CertPool, cert tls.Certificate) {
 	}()
 }
 
-func (i *Impostor) report(memory uint64) *nodelink.Report {
-	return &nodelink.Report{First: memory != 0, Node: &nodelink.NodeStatus{
+func (i *Impostor) report(memory uint64, first bool) *nodelink.Report {
+	return &nodelink.Report{First: first, Node: &nodelink.NodeStatus{
 		MemoryMbTotal: roomy, MemoryMbFree: memory, Cores: 64, Hypervisor: "none", Accelerator: "none",
 		Images: i.twin.imageDigests(),
 	}}
@@ -128,21 +128,22 @@ func (i *Impostor) take(d *nodelink.Desired) {
 	}
 }
 
+// Claim says how much memory the impostor has free from now on, in MB, and returns when the cloud knows.
+func (i *Impostor) Claim(memoryMB uint64) {
+	ginkgo.GinkgoHelper()
+	gomega.Expect(i.stream.Send(i.report(memoryMB, false))).To(gomega.Succeed())
+	gomega.Eventually(func(g gomega.Gomega) {
+		status, err := i.twin.Operator.Status(context.Background())
+		g.Expect(err).NotTo(gomega.HaveOccurred())
+		g.Expect(status.Nodes).To(gomega.ContainElement(gomega.And(
+			gomega.HaveField("ID", i.id), gomega.HaveField("MemoryFreeMB", memoryMB))))
+	}).WithTimeout(ChangeTimeout).WithPolling(pollInterval).Should(gomega.Succeed(), "memory of %s", i.id)
+}
+
 // leave says that there is no room any more, so that later specs' guests go to the real node, and hangs up.
 func (i *Impostor) leave() {
-	_ = i.stream.Send(i.report(0))
-	gomega.Eventually(func() uint64 {
-		status, err := i.twin.Operator.Status(context.Background())
-		if err != nil {
-			return roomy
-		}
-		for _, n := range status.Nodes {
-			if n.ID == i.id {
-				return n.MemoryFreeMB
-			}
-		}
-		return 0
-	}).WithTimeout(ChangeTimeout).WithPolling(pollInterval).Should(gomega.BeZero(), "the impostor's leaving")
+	ginkgo.GinkgoHelper()
+	i.Claim(0)
 	_ = i.conn.Close()
 }
 

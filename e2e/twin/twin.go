@@ -33,7 +33,7 @@ const (
 	pollInterval  = 50 * time.Millisecond
 )
 
-// Twin is a running cloud with one node.
+// Twin is a running cloud, with one node unless it was started without.
 type Twin struct {
 	// Operator is the cloud's back door.
 	Operator *operator.Client
@@ -43,10 +43,11 @@ type Twin struct {
 	STS      *sts.Client
 	EC2      *ec2.Client
 	ELB      *elasticloadbalancing.Client
+	// Binary is the program under test.
+	Binary string
 	// Config is the AWS configuration of the clients above: the first account's root user.
 	Config aws.Config
 
-	binary string
 	images string
 	dir    string
 	cloud  *process
@@ -61,14 +62,22 @@ type Twin struct {
 // BeforeSuite or BeforeAll, and KeepEvidence beside that.
 func Start() *Twin {
 	ginkgo.GinkgoHelper()
+	t := StartCloud()
+	t.StartNode()
+	return t
+}
+
+// StartCloud is Start without a node, for suites that need no guest; flags are further ones of 'cloudtwin up'.
+func StartCloud(flags ...string) *Twin {
+	ginkgo.GinkgoHelper()
 	dir, err := os.MkdirTemp("", "ct")
 	gomega.Expect(err).NotTo(gomega.HaveOccurred(), "make a folder for the twin")
-	t := &Twin{dir: dir, StateDir: filepath.Join(dir, "s"), binary: Program(), images: os.Getenv("CLOUDTWIN_IMAGES")}
+	t := &Twin{dir: dir, StateDir: filepath.Join(dir, "s"), Binary: Program(), images: os.Getenv("CLOUDTWIN_IMAGES")}
 	t.Operator = operator.NewClient(filepath.Join(t.StateDir, "operator.sock"))
 	ginkgo.DeferCleanup(t.stop)
-	t.cloud = t.run("cloud", "up", "--no-node", "--api", "127.0.0.1:0", "--state", t.StateDir)
+	command := []string{"up", "--no-node", "--api", "127.0.0.1:0", "--state", t.StateDir}
+	t.cloud = t.run("cloud", append(command, flags...)...)
 	t.waitForCloud()
-	t.StartNode()
 	t.connect()
 	return t
 }
@@ -91,7 +100,7 @@ func (t *Twin) run(name string, args ...string) *process {
 	if t.images != "" {
 		args = append(args, "--images", t.images)
 	}
-	p, err := startProcess(name, filepath.Join(t.dir, name+".log"), t.binary, append(args, "--log", "debug")...)
+	p, err := startProcess(name, filepath.Join(t.dir, name+".log"), t.Binary, append(args, "--log", "debug")...)
 	gomega.Expect(err).NotTo(gomega.HaveOccurred(), "start %s", name)
 	return p
 }
@@ -160,7 +169,7 @@ func (t *Twin) As(accessKeyID, secret, token string) aws.Config {
 // Command runs the program under test with args on this twin and returns its exit code and what it printed.
 func (t *Twin) Command(ctx context.Context, args ...string) (code int, stdout, stderr string) {
 	ginkgo.GinkgoHelper()
-	cmd := exec.CommandContext(ctx, t.binary, append(args, "--state", t.StateDir)...)
+	cmd := exec.CommandContext(ctx, t.Binary, append(args, "--state", t.StateDir)...)
 	var out, errs strings.Builder
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	err := cmd.Run()

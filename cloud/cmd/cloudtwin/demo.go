@@ -40,6 +40,9 @@ func newDemo(o *options) *cobra.Command {
 			if cmd.Flags().Changed("state") {
 				layout = local.Layout(o.state)
 			}
+			if err := checkState(layout); err != nil {
+				return &usageError{err: err}
+			}
 			dir, err := filepath.Abs(evidence)
 			if err != nil {
 				return fmt.Errorf("evidence folder: %w", err)

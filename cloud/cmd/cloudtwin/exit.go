@@ -59,6 +59,7 @@ var infrastructure = []error{
 	store.ErrBusy, store.ErrDamaged, store.ErrFull, store.ErrUnreachable,
 	iam.ErrRootKeyMissing, iam.ErrRootKeyDamaged, iam.ErrRootKeyMode,
 	syscall.EADDRINUSE, syscall.EADDRNOTAVAIL, syscall.ENOSPC, syscall.EDQUOT, syscall.EACCES, syscall.EROFS,
+	syscall.ENOTDIR,
 }
 
 func exitCode(err error) int {
@@ -85,6 +86,8 @@ func describe(err error) string {
 	switch {
 	case errors.Is(err, operator.ErrNotRunning):
 		text += "\nstart one with 'cloudtwin up', or name its folder with --state"
+	case errors.Is(err, node.ErrIdentity):
+		text += "\n'cloudtwin node --id' names a node, 'cloudtwin node-token' prints a token; 'cloudtwin down' begins anew"
 	case errors.Is(err, syscall.EADDRINUSE):
 		text += "\nanother program listens there; choose another address"
 	case errors.Is(err, syscall.EADDRNOTAVAIL):

@@ -6,7 +6,9 @@ import (
 	"net/url"
 	"strconv"
 
+	"github.com/cloudtwin/cloudtwin/cloud/cmd/cloudtwin/local"
 	"github.com/cloudtwin/cloudtwin/cloud/nodelink"
+	"github.com/cloudtwin/cloudtwin/node/hypervisor"
 )
 
 // checkAddress says what is wrong with a flag's host:port.
@@ -17,6 +19,15 @@ func checkAddress(flag, address string) error {
 	}
 	if err != nil {
 		return fmt.Errorf("%s %q: want host:port with a port of at most 65535, such as 127.0.0.1:4580", flag, address)
+	}
+	return nil
+}
+
+// checkState says that a cloud's socket would not fit below the folder of the flag --state.
+func checkState(layout local.Layout) error {
+	if room := hypervisor.MaxSocketPath - len(layout.OperatorSocket()); room < 0 {
+		return fmt.Errorf("--state %s: the path is %d bytes too long for the sockets in it; use a shorter one, such as one "+
+			"below /tmp", layout, -room)
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -32,6 +33,11 @@ func newRoot() *cobra.Command {
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
 			if err := setLog(o.log); err != nil {
 				return err
+			}
+			// Guests and later commands name the folder from other places.
+			var err error
+			if o.state, err = filepath.Abs(o.state); err != nil {
+				return fmt.Errorf("--state: %w", err)
 			}
 			if cmd.Annotations == nil {
 				cmd.Annotations = map[string]string{}

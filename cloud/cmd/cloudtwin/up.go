@@ -27,7 +27,7 @@ func newUp(o *options) *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg.Layout, cfg.Images = local.Layout(o.state), o.images
 			if err := errors.Join(checkAddress("--api", cfg.APIAddress), checkAddress("--node-api", cfg.NodeAddress),
-				checkHypervisor(cfg.HypervisorURI)); err != nil {
+				checkHypervisor(cfg.HypervisorURI), checkState(cfg.Layout)); err != nil {
 				return &usageError{err: err}
 			}
 			if detach {

@@ -93,7 +93,9 @@ func (t *Twin) start(ctx context.Context) error {
 	if err := t.writeClientFiles(); err != nil {
 		return fmt.Errorf("write files for clients: %w", err)
 	}
-	t.serveOperator()
+	if err := t.serveOperator(); err != nil {
+		return err
+	}
 	if cfg.NoNode {
 		return nil
 	}
@@ -129,14 +131,19 @@ func (t *Twin) writeClientFiles() error {
 	return nil
 }
 
-func (t *Twin) serveOperator() {
+func (t *Twin) serveOperator() error {
 	ctx, cancel := context.WithCancel(context.Background())
 	t.stop = cancel
+	listener, err := operator.Listen(ctx, t.cfg.Layout.OperatorSocket())
+	if err != nil {
+		return err
+	}
 	t.operator.Go(func() {
-		if err := operator.Serve(ctx, t.cfg.Layout.OperatorSocket(), t); err != nil {
+		if err := operator.Serve(ctx, listener, t); err != nil {
 			slog.Error("stopped serving the operator", "error", err)
 		}
 	})
+	return nil
 }
 
 // Status adds to the cloud's own what only this machine knows.
