@@ -155,9 +155,13 @@ func TestNodeLinkLife(t *testing.T) {
 		}
 		return nil
 	})
-	if got := len(c.events("guest.milestone")); got != 6 {
-		t.Errorf("%d milestones in the journal, want 6", got)
-	}
+	// The journal is written after the record.
+	eventually(t, func() error {
+		if got := len(c.events("guest.milestone")); got != 6 {
+			return fmt.Errorf("%d milestones in the journal, want 6", got)
+		}
+		return nil
+	})
 
 	if err := c.SetExposures(t.Context(), before.ID,
 		[]ec2.Exposure{{HostAddress: "127.1.2.3:8443", GuestPort: 443}}); err != nil {
