@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cloudtwin/cloudtwin/cloud/store"
 )
@@ -37,7 +38,7 @@ func TestOpenDamaged(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			dir := t.TempDir()
+			dir := busyDir(t)
 			fill(t, dir)
 			path := filepath.Join(dir, "etcd", "member", tt.file)
 			content, err := os.ReadFile(path)
@@ -61,6 +62,29 @@ func TestOpenDamaged(t *testing.T) {
 			}
 		})
 	}
+}
+
+// busyDir is a folder that goes away once nobody writes to it any more: an etcd that panicked over its files still
+// prepares the next log file for a moment.
+func busyDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "damaged")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		tick, deadline := time.NewTicker(20*time.Millisecond), time.After(5*time.Second)
+		defer tick.Stop()
+		for err := os.RemoveAll(dir); err != nil; err = os.RemoveAll(dir) {
+			select {
+			case <-tick.C:
+			case <-deadline:
+				t.Errorf("remove %s: %v", dir, err)
+				return
+			}
+		}
+	})
+	return dir
 }
 
 func fill(t *testing.T, dir string) {

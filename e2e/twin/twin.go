@@ -169,7 +169,12 @@ func (t *Twin) As(accessKeyID, secret, token string) aws.Config {
 // Command runs the program under test with args on this twin and returns its exit code and what it printed.
 func (t *Twin) Command(ctx context.Context, args ...string) (code int, stdout, stderr string) {
 	ginkgo.GinkgoHelper()
-	cmd := exec.CommandContext(ctx, t.Binary, append(args, "--state", t.StateDir)...)
+	return t.command(ctx, append(args, "--state", t.StateDir)...)
+}
+
+func (t *Twin) command(ctx context.Context, args ...string) (code int, stdout, stderr string) {
+	ginkgo.GinkgoHelper()
+	cmd := exec.CommandContext(ctx, t.Binary, args...)
 	var out, errs strings.Builder
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	err := cmd.Run()
@@ -197,7 +202,9 @@ func (t *Twin) stop() {
 	}
 	code, _, stderr := t.Command(context.Background(), "down")
 	gomega.Expect(code).To(gomega.BeZero(), "down: %s", stderr)
-	code, _, stderr = t.Command(context.Background(), "node", "--remove", "--state", filepath.Join(t.dir, "n"))
+	node := filepath.Join(t.dir, "n")
+	code, _, stderr = t.command(context.Background(), "node", "--remove", "--state", node)
 	gomega.Expect(code).To(gomega.BeZero(), "remove the node: %s", stderr)
+	gomega.Expect(t.GuestProcesses(t.dir)).To(gomega.BeEmpty(), "guests that outlive their twin")
 	gomega.Expect(os.RemoveAll(t.dir)).To(gomega.Succeed())
 }

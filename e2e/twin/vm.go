@@ -63,15 +63,15 @@ func Stages(console, stage string) []map[string]any {
 	return found
 }
 
-// GuestProcesses returns the command lines of the QEMU processes that run a guest.
-func (t *Twin) GuestProcesses(id string) []string {
+// GuestProcesses returns the command lines of the QEMU processes that name something: a guest's id, a twin's folder.
+func (t *Twin) GuestProcesses(name string) []string {
 	ginkgo.GinkgoHelper()
 	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
 	gomega.Expect(err).NotTo(gomega.HaveOccurred())
 	var found []string
 	for _, file := range files {
 		line, err := os.ReadFile(file)
-		if err == nil && strings.Contains(string(line), "qemu-system") && strings.Contains(string(line), id) {
+		if err == nil && strings.Contains(string(line), "qemu-system") && strings.Contains(string(line), name) {
 			found = append(found, strings.ReplaceAll(string(line), "\x00", " "))
 		}
 	}
