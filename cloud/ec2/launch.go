@@ -1,6 +1,7 @@
 package ec2
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
@@ -8,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -238,16 +240,17 @@ func (s *Service) launchedBefore(ctx context.Context, spec launchSpec) ([]Instan
 		return nil, model.Errorf("IdempotentParameterMismatch", http.StatusBadRequest,
 			"The client token you have provided was used with other parameters (parameter ClientToken).")
 	}
-	var earlier []Instance
-	for _, e := range s.view.account(spec.account) {
-		if e.inst.ReservationID == record.ReservationID {
-			earlier = append(earlier, e.inst)
-		}
+	// Asked of the store, since the view may not have what another call has just launched.
+	all, err := s.instances.List(ctx, "")
+	if err != nil {
+		return nil, err
 	}
-	if earlier == nil {
+	earlier := slices.DeleteFunc(all, func(inst Instance) bool { return inst.ReservationID != record.ReservationID })
+	if len(earlier) == 0 {
 		return nil, model.Errorf("IdempotentParameterMismatch", http.StatusBadRequest,
 			"The instances of this client token are gone (parameter ClientToken).")
 	}
+	slices.SortFunc(earlier, func(a, b Instance) int { return cmp.Compare(a.LaunchIndex, b.LaunchIndex) })
 	return earlier, nil
 }
 
