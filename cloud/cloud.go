@@ -7,6 +7,7 @@ package cloud
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -150,7 +151,7 @@ func (c *Cloud) openRecords(ctx context.Context) (err error) {
 func (c *Cloud) startServices(ctx context.Context) (err error) {
 	cfg := c.cfg
 	c.iam, err = iam.New(ctx, iam.Config{Store: c.store, Journal: c.journal, Clock: cfg.Clock, Region: cfg.Region,
-		RootKeyFile: filepath.Join(cfg.Dir, "root.key")})
+		RootKeyFile: filepath.Join(cfg.Dir, "root.key"), Revoked: c.revoked})
 	if err != nil {
 		return err
 	}
@@ -185,6 +186,15 @@ func (c *Cloud) startServices(ctx context.Context) (err error) {
 	}
 	c.onClose(func() error { c.elb.Close(); return nil })
 	return nil
+}
+
+// revoked says that an LBCERT is no longer good because its instance has ended or was never there.
+func (c *Cloud) revoked(ctx context.Context, cert *x509.Certificate) (bool, error) {
+	instance, err := c.ec2.Instance(ctx, cert.Subject.CommonName)
+	if errors.Is(err, ec2.ErrNotFound) {
+		return true, nil
+	}
+	return instance.State != ec2.Pending && instance.State != ec2.Running, err
 }
 
 func (c *Cloud) onClose(f func() error) { c.closers = append(c.closers, f) }

@@ -9,7 +9,8 @@ import (
 	"time"
 )
 
-// process is a child of the suite. It is killed when the suite's process dies, however that happens.
+// process is a child of the suite, in a process group of its own, so that a Ctrl-C ends it through the suite's own
+// clean-up.
 type process struct {
 	name string
 	log  string

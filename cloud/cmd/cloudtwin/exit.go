@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/cloudtwin/cloudtwin/cloud/cmd/cloudtwin/local"
 	"github.com/cloudtwin/cloudtwin/cloud/iam"
 	"github.com/cloudtwin/cloudtwin/cloud/operator"
 	"github.com/cloudtwin/cloudtwin/cloud/store"
@@ -63,10 +64,13 @@ var infrastructure = []error{
 }
 
 func exitCode(err error) int {
-	if _, ok := errors.AsType[*usageError](err); ok {
+	if _, ok := errors.AsType[*usageError](err); ok || errors.Is(err, local.ErrForeign) {
 		return exitUsage
 	}
 	if _, ok := errors.AsType[*builder.Error](err); ok {
+		return exitInfrastructure
+	}
+	if _, ok := errors.AsType[*childError](err); ok {
 		return exitInfrastructure
 	}
 	if errors.Is(err, context.Canceled) {

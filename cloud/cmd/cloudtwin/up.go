@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"syscall"
 	"time"
 
@@ -65,6 +67,8 @@ func up(cmd *cobra.Command, cfg local.Config) (err error) {
 	select {
 	case <-ctx.Done():
 	case <-twin.Done():
+	case <-twin.NodeDone():
+		return fmt.Errorf("the node in this process stopped: %w", twin.NodeErr())
 	}
 	return nil
 }
@@ -83,24 +87,24 @@ const detachTimeout = 60 * time.Second
 // startDetached runs the same command line without --detach in a session of its own and waits until it answers.
 func startDetached(cmd *cobra.Command, o *options) error {
 	layout := local.Layout(o.state)
-	if err := os.MkdirAll(string(layout), 0o700); err != nil {
-		return fmt.Errorf("make state folder: %w", err)
+	if err := local.Prepare(layout); err != nil {
+		return err
 	}
-	log, err := os.OpenFile(layout.Log(), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	// Appended to: a cloud that runs here already goes on writing to it.
+	log, err := os.OpenFile(layout.Log(), os.O_CREATE|os.O_APPEND|os.O_RDWR, 0o600)
 	if err != nil {
 		return fmt.Errorf("open log: %w", err)
 	}
 	defer func() { _ = log.Close() }()
+	begin, err := log.Seek(0, io.SeekEnd)
+	if err != nil {
+		return fmt.Errorf("open log: %w", err)
+	}
 	self, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("find own program: %w", err)
 	}
-	var args []string
-	for _, arg := range os.Args[1:] {
-		if arg != "-d" && arg != "--detach" && arg != "--detach=true" {
-			args = append(args, arg)
-		}
-	}
+	args := append(slices.Clone(os.Args[1:]), "--detach=false")                       // the last word counts
 	child := exec.CommandContext(context.WithoutCancel(cmd.Context()), self, args...) //nolint:gosec // our own program
 	child.Stdout, child.Stderr = log, log
 	child.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
@@ -114,7 +118,10 @@ func startDetached(cmd *cobra.Command, o *options) error {
 	}()
 	status, err := awaitAnswer(cmd.Context(), o.client(), child.Process.Pid, ended)
 	if err != nil {
-		text, _ := os.ReadFile(layout.Log())
+		// One that does not answer in time must not come up later, unasked.
+		_ = child.Process.Signal(syscall.SIGTERM)
+		<-ended
+		text, _ := io.ReadAll(io.NewSectionReader(log, begin, maxChildLog))
 		return fmt.Errorf("%w\n%s", err, text)
 	}
 	_, _ = fmt.Fprintf(cmd.OutOrStdout(), "endpoint %s\n", status.Endpoint)
@@ -142,10 +149,11 @@ func awaitAnswer(ctx context.Context, client *operator.Client, pid int, ended <-
 	}
 }
 
-// childError means that a detached cloud ended at once; its own words follow.
+// maxChildLog bounds what is shown of a detached cloud's last words, in bytes.
+const maxChildLog = 64 << 10
+
+// childError means that a detached cloud ended at once; its own words follow. What a cloud stumbles over at its start
+// is the machine, so it counts as an infrastructure failure.
 type childError struct{}
 
 func (*childError) Error() string { return "the cloud in the background ended:" }
-
-// Is makes it an infrastructure failure: what a cloud stumbles over at its start is the machine.
-func (*childError) Is(target error) bool { return target == operator.ErrNotRunning }

@@ -80,7 +80,7 @@ func (p *plain) result(took time.Duration, detail string, err error) string {
 	if err != nil {
 		mark, text = "FAIL", err.Error()
 	}
-	return strings.TrimRight(fmt.Sprintf("%s %6.2fs  %-46s %s", mark, took.Seconds(), line(p.step), text), " ")
+	return strings.TrimRight(fmt.Sprintf("%s %6.2fs  %-50s %s", mark, took.Seconds(), line(p.step), text), " ")
 }
 
 func line(s Step) string {

@@ -62,7 +62,7 @@ func (j *job) upload(ctx context.Context) (string, error) {
 		ServerCertificateName: aws.String(j.cfg.Hostname), CertificateBody: aws.String(string(j.pair.CertPEM)),
 		PrivateKey: aws.String(string(j.pair.KeyPEM)), CertificateChain: aws.String(string(j.ca.PEM)),
 	})
-	clear(j.pair.KeyPEM) // from here on only the cloud has it, and nobody but the LBVM gets it
+	clear(j.pair.KeyPEM) // the SDK has its own copy, which goes with this process
 	if err != nil {
 		return "", err
 	}

@@ -21,6 +21,9 @@ func (l Layout) OperatorSocket() string { return filepath.Join(string(l), "opera
 // Lock is held by the process that uses the folder.
 func (l Layout) Lock() string { return filepath.Join(string(l), "lock") }
 
+// Mark is a file that tells a state folder from any other, which is never emptied.
+func (l Layout) Mark() string { return filepath.Join(string(l), ".cloudtwin") }
+
 // Cloud is the folder of the control plane: etcd and the root key.
 func (l Layout) Cloud() string { return filepath.Join(string(l), "cloud") }
 

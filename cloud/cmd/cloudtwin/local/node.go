@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"time"
 
 	"github.com/gofrs/flock"
 
@@ -61,10 +62,31 @@ func startNode(ctx context.Context, cfg NodeConfig) (*Node, error) {
 func (n *Node) Done() <-chan struct{} { return n.node.Done() }
 
 // Close ends the node. Its guests go on.
-func (n *Node) Close() error {
-	errs := []error{n.node.Close(), n.driver.Close()}
+func (n *Node) Close() error { return n.close(false) }
+
+// killTimeout bounds the end of all guests through the driver.
+const killTimeout = 30 * time.Second
+
+// close ends the node and, if they are not to go on, its guests through the driver.
+func (n *Node) close(endGuests bool) error {
+	errs := []error{n.node.Close()}
+	if endGuests {
+		errs = append(errs, n.endGuests())
+	}
+	errs = append(errs, n.driver.Close())
 	if n.lock != nil {
 		errs = append(errs, n.lock.Close())
+	}
+	return errors.Join(errs...)
+}
+
+func (n *Node) endGuests() error {
+	ctx, cancel := context.WithTimeout(context.Background(), killTimeout)
+	defer cancel()
+	machines, err := n.driver.List(ctx)
+	errs := []error{err}
+	for _, m := range machines {
+		errs = append(errs, m.Kill(ctx))
 	}
 	return errors.Join(errs...)
 }

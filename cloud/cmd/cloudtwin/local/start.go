@@ -176,11 +176,23 @@ func (t *Twin) awaitNode(ctx context.Context) error {
 	}
 }
 
+// NodeDone is closed when the node in this process has stopped by itself; it is nil when there is none.
+func (t *Twin) NodeDone() <-chan struct{} {
+	if t.node == nil {
+		return nil
+	}
+	return t.node.Done()
+}
+
+// NodeErr is why the node stopped by itself.
+func (t *Twin) NodeErr() error { return t.node.node.Err() }
+
 // Close ends the node and the cloud and, unless they are to be kept, all guests and the state folder.
 func (t *Twin) Close() error {
 	var errs []error
 	if t.node != nil {
-		errs = append(errs, t.node.Close())
+		// Guests of a daemon, perhaps on another host, are not this process's to signal: only libvirt can end them.
+		errs = append(errs, t.node.close(!t.cfg.Keep && t.cfg.HypervisorURI != ""))
 	}
 	if t.stop != nil {
 		t.stop()

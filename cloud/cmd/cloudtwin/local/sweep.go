@@ -12,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/cloudtwin/cloudtwin/node/controller"
 )
 
 // Remove ends every guest that a dead process left in the state folder and removes the folder, its floppies and
@@ -39,17 +41,17 @@ func remove(ctx context.Context, l Layout) error {
 	return nil
 }
 
-// clean ends the guests of a folder that is locked and removes all in it but the lock: while that is there nobody
+// clean ends the guests of a folder that is locked and removes all in it but lock and mark: while the first is there nobody
 // else begins.
 func clean(ctx context.Context, l Layout) error {
 	if err := endGuests(ctx, l); err != nil {
 		return err
 	}
-	errs := []error{wipe(filepath.Join(l.Media(), "media")), os.RemoveAll(l.Media()), os.RemoveAll(l.LibvirtRoot())}
+	errs := []error{controller.WipeMedia(filepath.Join(l.Media(), "media")), os.RemoveAll(l.Media()), os.RemoveAll(l.LibvirtRoot())}
 	entries, err := os.ReadDir(string(l))
 	errs = append(errs, err)
 	for _, e := range entries {
-		if path := filepath.Join(string(l), e.Name()); path != l.Lock() {
+		if path := filepath.Join(string(l), e.Name()); path != l.Lock() && path != l.Mark() {
 			errs = append(errs, os.RemoveAll(path))
 		}
 	}
@@ -57,21 +59,6 @@ func clean(ctx context.Context, l Layout) error {
 		return fmt.Errorf("clean state folder %s: %w", l, err)
 	}
 	return nil
-}
-
-// wipe overwrites and removes the files of a folder of floppies.
-func wipe(dir string) error {
-	entries, err := os.ReadDir(dir)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	errs := []error{err}
-	for _, e := range entries {
-		if info, err := e.Info(); err == nil && info.Mode().IsRegular() {
-			errs = append(errs, os.WriteFile(filepath.Join(dir, e.Name()), make([]byte, info.Size()), 0o600))
-		}
-	}
-	return errors.Join(append(errs, os.RemoveAll(dir))...)
 }
 
 // endGuests kills the QEMU processes whose command line names the state folder and waits until they are gone.
