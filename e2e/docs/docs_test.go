@@ -17,7 +17,7 @@ const root = "../.."
 const maxLines = 140
 
 var (
-	makeTarget = regexp.MustCompile(`(?m)\bmake ([a-z0-9][a-z0-9-]*)`)
+	makeTarget = regexp.MustCompile("(?m)(?:^ *|`|'|&& )make ([a-z0-9][a-z0-9-]*)")
 	subcommand = regexp.MustCompile(`bin/cloudtwin ((?:image )?[a-z][a-z-]*)`)
 	link       = regexp.MustCompile(`\]\(([^)#:]+)\)`)
 	fence      = regexp.MustCompile("(?m)^    .*$|`[^`]+`")
