@@ -41,13 +41,14 @@ func remove(ctx context.Context, l Layout) error {
 	return nil
 }
 
-// clean ends the guests of a folder that is locked and removes all in it but lock and mark: while the first is there nobody
-// else begins.
+// clean ends the guests of a folder that is locked and removes all in it but lock and mark: while the first is there
+// nobody else begins.
 func clean(ctx context.Context, l Layout) error {
 	if err := endGuests(ctx, l); err != nil {
 		return err
 	}
-	errs := []error{controller.WipeMedia(filepath.Join(l.Media(), "media")), os.RemoveAll(l.Media()), os.RemoveAll(l.LibvirtRoot())}
+	errs := []error{controller.WipeMedia(filepath.Join(l.Media(), "media"))}
+	errs = append(errs, os.RemoveAll(l.Media()), os.RemoveAll(l.LibvirtRoot()))
 	entries, err := os.ReadDir(string(l))
 	errs = append(errs, err)
 	for _, e := range entries {
