@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -65,25 +64,10 @@ func stateFolder() string {
 	return filepath.Join(dir, "s")
 }
 
-// processesOf lists the processes that name a folder in their command line.
-func processesOf(dir string) []string {
-	GinkgoHelper()
-	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
-	Expect(err).NotTo(HaveOccurred())
-	var found []string
-	for _, file := range files {
-		line, err := os.ReadFile(file)
-		if err == nil && strings.Contains(string(line), dir) {
-			found = append(found, strings.ReplaceAll(string(line), "\x00", " "))
-		}
-	}
-	return found
-}
-
 // expectNothingLeft checks that a state folder, its guests and its floppies are gone.
 func expectNothingLeft(state string) {
 	GinkgoHelper()
-	Eventually(processesOf).WithArguments(state).WithTimeout(5 * time.Second).Should(BeEmpty())
+	Eventually(twin.Processes).WithArguments(state).WithTimeout(5 * time.Second).Should(BeEmpty())
 	Expect(state).NotTo(BeADirectory())
 	Expect(local.Layout(state).Media()).NotTo(BeAnExistingFile(), "floppies")
 	Expect(local.Layout(state).LibvirtRoot()).NotTo(BeAnExistingFile())

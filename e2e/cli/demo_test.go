@@ -58,7 +58,7 @@ var _ = Describe("cloudtwin demo", Label("vm"), func() {
 		session := startDemo(ctx, state)
 		Expect(session.Command.Process.Signal(syscall.SIGKILL)).To(Succeed())
 		Eventually(session).WithTimeout(twin.ChangeTimeout).Should(gexec.Exit())
-		Expect(processesOf(state)).NotTo(BeEmpty(), "guests outlive the process")
+		Expect(twin.Processes(state)).NotTo(BeEmpty(), "guests outlive the process")
 
 		r := invoke(ctx, "demo", "--state", state, "--evidence", evidenceFolder())
 		Expect(r.Code).To(BeZero(), r.Stderr)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	ginkgo "github.com/onsi/ginkgo/v2"
@@ -66,12 +67,18 @@ func Stages(console, stage string) []map[string]any {
 // GuestProcesses returns the command lines of the QEMU processes that name something: a guest's id, a twin's folder.
 func (t *Twin) GuestProcesses(name string) []string {
 	ginkgo.GinkgoHelper()
+	return slices.DeleteFunc(Processes(name), func(line string) bool { return !strings.Contains(line, "qemu-system") })
+}
+
+// Processes returns the command lines of the processes of this machine that name something.
+func Processes(name string) []string {
+	ginkgo.GinkgoHelper()
 	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
 	gomega.Expect(err).NotTo(gomega.HaveOccurred())
 	var found []string
 	for _, file := range files {
 		line, err := os.ReadFile(file)
-		if err == nil && strings.Contains(string(line), "qemu-system") && strings.Contains(string(line), name) {
+		if err == nil && strings.Contains(string(line), name) {
 			found = append(found, strings.ReplaceAll(string(line), "\x00", " "))
 		}
 	}
