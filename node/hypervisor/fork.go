@@ -1,0 +1,38 @@
+package hypervisor
+
+import (
+	"context"
+	"errors"
+)
+
+// ErrTemplate means that a template cannot be forked: it was made on another ground, or its files are cut short or
+// gone. Whoever gets it makes the template again.
+var ErrTemplate = errors.New("template not usable")
+
+// Template names the two files of a template: a guest that was booted once, up to the point where it waits for its
+// medium. Every fork is a copy of it that shares the template's memory until it writes. No secret may ever have been
+// in its memory.
+type Template struct {
+	Memory string // absolute path of the guest's RAM, as long as the machine's memory
+	State  string // absolute path of the devices' state
+}
+
+// Forker is the ability of drivers that start machines as copies of a template. All machines of a template have the
+// same shape: what a Spec says but for its ID, Medium, ConsoleLog and NIC. A fork keeps the template's MAC until its
+// guest sets another.
+type Forker interface {
+	// Ground tells, in one line, everything besides a machine's shape that a template depends on: the hypervisor's
+	// version, the machine type, the processor. A template of one ground cannot be forked on another.
+	Ground(ctx context.Context) (string, error)
+	// StartTemplate is Start with the guest's memory in the file t.Memory, which it makes, mode 0600.
+	StartTemplate(ctx context.Context, spec Spec, t Template) (Machine, error)
+	// SaveTemplate stops the machine that StartTemplate started for t, writes t.State, and ends the machine. From
+	// then on neither file changes.
+	SaveTemplate(ctx context.Context, m Machine, t Template) error
+	// Fork starts a machine as a copy of t, with spec.Medium in its drive before its guest goes on. Its console has
+	// what the guest says from then on. ErrTemplate, wrapped, when t is at fault; otherwise the errors of Start.
+	Fork(ctx context.Context, spec Spec, t Template) (Machine, error)
+	// Prepare keeps n machines ready for Fork to take, paused copies of t in spec's shape, in the background; later
+	// calls for t change n, and 0 drops them. They are in no List, and end with the driver's Close.
+	Prepare(ctx context.Context, spec Spec, t Template, n int) error
+}
