@@ -25,7 +25,18 @@ PLUGINS   := $(CACHE)/tools/protoc-plugins
 E2E_SUITES = $(patsubst %/,./%,$(sort $(dir $(wildcard e2e/*/*_suite_test.go))))
 UNIT_PACKAGES = $$(go list ./... | grep -vxF "$$(printf 'github.com/cloudtwin/cloudtwin/%s\n' $(E2E_SUITES:./%=%))")
 
-# What one may change from the command line: make test LABELS='https' RUN=TestCreate UNIT_FLAGS=-v
+# The suites run once for each kind of guests in GUESTS; each kind has its suites and the labels of its specs. A small
+# set is enough for what is the same on all.
+GUESTS      ?= fork sim cold
+FORK_SUITES ?= $(E2E_SUITES)
+SIM_SUITES  ?= ./e2e/mainjob
+COLD_SUITES ?= ./e2e/mainjob
+FORK_LABELS ?= !sim
+SIM_LABELS  ?= !kernel && !fork
+COLD_LABELS ?= few
+upper       = $(shell echo $1 | tr a-z A-Z)
+
+# What one may change from the command line: make test GUESTS=sim LABELS='https' RUN=TestCreate UNIT_FLAGS=-v
 LABELS     ?= !slow
 RUN        ?= .
 UNIT_FLAGS ?=
@@ -55,7 +66,7 @@ test: images tools ## everything that a change must pass: unit and conformance t
 	@failed=0; \
 	$(MAKE) unit || failed=1; \
 	$(MAKE) e2e || failed=1; \
-	$(SUMMARY) $(ARTIFACTS)/unit.xml $(ARTIFACTS)/e2e.xml || failed=1; \
+	$(SUMMARY) $(ARTIFACTS)/unit.xml $(GUESTS:%=$(ARTIFACTS)/e2e-%.xml) || failed=1; \
 	exit $$failed
 
 unit: images tools ## unit and conformance tests only, with the race detector
@@ -64,15 +75,22 @@ unit: images tools ## unit and conformance tests only, with the race detector
 		--junitfile $(ARTIFACTS)/unit.xml --jsonfile $(ARTIFACTS)/unit.json \
 		-- -race -shuffle on -timeout 5m -run '$(RUN)' $(UNIT_FLAGS) $(UNIT_PACKAGES)
 
-e2e: images ## the end-to-end suites on real guests; LABELS picks specs
-	@mkdir -p $(ARTIFACTS); rm -f $(ARTIFACTS)/e2e.*
-	@CLOUDTWIN_BIN=$(abspath $(BIN)) go run github.com/onsi/ginkgo/v2/ginkgo \
-		--label-filter='$(LABELS)' --keep-going --fail-on-pending --randomize-all --timeout 20m \
-		--output-dir $(ARTIFACTS) --junit-report e2e.xml --json-report e2e.json $(E2E_FLAGS) $(E2E_SUITES)
+e2e: images ## the end-to-end suites on each kind of GUESTS (sim, fork, cold); LABELS picks specs
+	@mkdir -p $(ARTIFACTS); rm -f $(ARTIFACTS)/e2e*
+	@failed=0; for guests in $(GUESTS); do $(MAKE) e2e-$$guests || failed=1; done; exit $$failed
+
+e2e-%: # the suites on one kind of guests
+	@echo "== $* guests" >&2
+	@CLOUDTWIN_GUESTS=$* CLOUDTWIN_BIN=$(abspath $(BIN)) go run github.com/onsi/ginkgo/v2/ginkgo \
+		--label-filter='$(if $(LABELS),($(LABELS)) && )($($(call upper,$*)_LABELS))' \
+		--keep-going --fail-on-pending --randomize-all --timeout 20m \
+		--output-dir $(ARTIFACTS) --junit-report e2e-$*.xml --json-report e2e-$*.json $(E2E_FLAGS) \
+		$($(call upper,$*)_SUITES)
 
 test-all: images tools ## make test, slow specs and repeated unit tests included, then fuzzing and the Vagrantfile
 	@$(MAKE) fuzz vagrant-validate
-	@$(MAKE) test LABELS='' UNIT_FLAGS='-count=3 $(UNIT_FLAGS)'
+	@$(MAKE) test LABELS='' UNIT_FLAGS='-count=3 $(UNIT_FLAGS)' SIM_SUITES='./e2e/mainjob ./e2e/cli' \
+		COLD_SUITES='./e2e/mainjob ./e2e/cli' COLD_LABELS='!sim && !fork'
 
 fuzz: ## run every fuzz target for FUZZTIME, one after another
 	@for package in $$(go list -f '{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}}{{end}}' ./...); do \

@@ -23,6 +23,7 @@ import (
 	"github.com/cloudtwin/cloudtwin/cloud/elb"
 	"github.com/cloudtwin/cloudtwin/cloud/iam"
 	"github.com/cloudtwin/cloudtwin/cloud/journal"
+	"github.com/cloudtwin/cloudtwin/cloud/keydelivery"
 	"github.com/cloudtwin/cloudtwin/cloud/placement"
 	"github.com/cloudtwin/cloudtwin/cloud/store"
 )
@@ -37,6 +38,12 @@ const (
 
 // guestAPI is where guests reach the API inside their network.
 const guestAPI = "169.254.169.253"
+
+// guestPlainPort is the port of the API over HTTP there, for original guests: their web services' usual one.
+const guestPlainPort = "8773"
+
+// lbvmImage is the image of load-balancer VMs.
+const lbvmImage = "lbvm"
 
 // Config of a Cloud. Dir and Images are required.
 type Config struct {
@@ -60,8 +67,13 @@ type Config struct {
 	UnprivilegedPorts bool
 	// Replicas is the number of LBVMs per load balancer; default 1.
 	Replicas int
-	Clock    func() time.Time // default time.Now
-	Logger   *slog.Logger     // default slog.Default
+	// TerminatedRetention is how long a terminated instance can still be described; default 1 h.
+	TerminatedRetention time.Duration
+	// MinDeliveryProfile is the least profile of the key-delivery protocol that is answered, 1 or 2; zero means 1 when
+	// an image is registered as profile 1, else 2.
+	MinDeliveryProfile keydelivery.Profile
+	Clock              func() time.Time // default time.Now
+	Logger             *slog.Logger     // default slog.Default
 }
 
 // Validate reports everything that is wrong with c at once.
@@ -76,10 +88,35 @@ func (c Config) Validate() error {
 	if c.Journal == "" {
 		errs = append(errs, errors.New("cloud: Journal is required"))
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, c.checkProfiles())...)
+}
+
+// checkProfiles refuses an image whose guests the cloud would refuse.
+func (c Config) checkProfiles() error {
+	if p := c.MinDeliveryProfile; p < 0 || p > keydelivery.Profile2 {
+		return fmt.Errorf("cloud: MinDeliveryProfile is %d, must be 1 or 2", p)
+	}
+	if c.MinDeliveryProfile != keydelivery.Profile2 {
+		return nil
+	}
+	for _, image := range c.Images {
+		if image.DeliveryProfile == keydelivery.Profile1 {
+			return fmt.Errorf("cloud: image %s is registered as delivery profile 1, and the least profile answered is 2",
+				image.Name)
+		}
+	}
+	return nil
 }
 
 func (c Config) withDefaults() Config {
+	if c.MinDeliveryProfile == 0 {
+		c.MinDeliveryProfile = keydelivery.Profile2
+		for _, image := range c.Images {
+			if image.DeliveryProfile == keydelivery.Profile1 {
+				c.MinDeliveryProfile = keydelivery.Profile1
+			}
+		}
+	}
 	for _, address := range []*string{&c.APIAddress, &c.TLSAddress, &c.NodeAddress} {
 		if *address == "" {
 			*address = "127.0.0.1:0"
@@ -108,6 +145,7 @@ type Cloud struct {
 	elb       *elb.Service
 
 	api, apiTLS net.Listener
+	handed      *handed // connections to apiTLS that come from within the process
 	nodes       net.Listener
 	http        []*http.Server
 	grpc        *grpc.Server
@@ -151,7 +189,8 @@ func (c *Cloud) openRecords(ctx context.Context) (err error) {
 func (c *Cloud) startServices(ctx context.Context) (err error) {
 	cfg := c.cfg
 	c.iam, err = iam.New(ctx, iam.Config{Store: c.store, Journal: c.journal, Clock: cfg.Clock, Region: cfg.Region,
-		RootKeyFile: filepath.Join(cfg.Dir, "root.key"), Revoked: c.revoked})
+		RootKeyFile: filepath.Join(cfg.Dir, "root.key"), Revoked: c.revoked,
+		MinDeliveryProfile: cfg.MinDeliveryProfile})
 	if err != nil {
 		return err
 	}
@@ -175,17 +214,28 @@ func (c *Cloud) startServices(ctx context.Context) (err error) {
 	}
 	c.onClose(func() error { c.placement.Close(); return nil })
 	if c.ec2, err = ec2.New(ctx, ec2.Config{Store: c.store, IAM: c.iam, Placement: c.placement, Journal: c.journal,
-		Clock: cfg.Clock, Region: cfg.Region, Images: cfg.Images, Services: c.nodeServices}); err != nil {
+		Clock: cfg.Clock, Region: cfg.Region, Images: cfg.Images, Services: c.nodeServices,
+		TerminatedRetention: cfg.TerminatedRetention}); err != nil {
 		return err
 	}
 	c.onClose(func() error { c.ec2.Close(); return nil })
 	if c.elb, err = elb.New(ctx, elb.Config{Store: c.store, IAM: c.iam, EC2: c.ec2, Journal: c.journal,
 		Clock: cfg.Clock, Region: cfg.Region, SystemAccountID: SystemAccountID, Replicas: cfg.Replicas,
-		UnprivilegedPorts: cfg.UnprivilegedPorts}); err != nil {
+		UnprivilegedPorts: cfg.UnprivilegedPorts, OriginalGuestAddress: cfg.originalGuestAddress()}); err != nil {
 		return err
 	}
 	c.onClose(func() error { c.elb.Close(); return nil })
 	return nil
+}
+
+// originalGuestAddress is where LBVMs of an original image reach the API; empty when they are ours.
+func (c Config) originalGuestAddress() string {
+	for _, image := range c.Images {
+		if image.Name == lbvmImage && image.DeliveryProfile == keydelivery.Profile1 {
+			return net.JoinHostPort(guestAPI, guestPlainPort)
+		}
+	}
+	return ""
 }
 
 // revoked says that an LBCERT is no longer good because its instance has ended or was never there.

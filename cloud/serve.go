@@ -63,6 +63,8 @@ func (c *Cloud) serve(context.Context) error {
 	c.http = append(c.http, plain, secure)
 	c.background("API", func() error { return plain.Serve(c.api) })
 	c.background("API over TLS", func() error { return secure.ServeTLS(c.apiTLS, "", "") })
+	c.handed = newHanded(c.apiTLS.Addr())
+	c.background("API over TLS, from within", func() error { return secure.ServeTLS(c.handed, "", "") })
 	return c.serveNodes()
 }
 
@@ -112,8 +114,12 @@ func (c *Cloud) background(what string, serve func() error) {
 // nodeServices is what nodes are told about this cloud's endpoints.
 func (c *Cloud) nodeServices() *nodelink.Services {
 	caPEM := c.placement.CA().CertPEM()
-	return &nodelink.Services{
+	services := &nodelink.Services{
 		GuestAddress: net.JoinHostPort(guestAPI, "443"), ApiAddress: c.apiTLS.Addr().String(),
 		ApiUrl: "https://" + guestAPI, CaPem: caPEM, CloudCertPem: caPEM, Region: c.cfg.Region,
 	}
+	if plain := c.cfg.originalGuestAddress(); plain != "" {
+		services.GuestPlainAddress, services.ApiPlainAddress = plain, c.api.Addr().String()
+	}
+	return services
 }

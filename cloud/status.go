@@ -3,8 +3,12 @@ package cloud
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"os"
+	"strconv"
 
+	"github.com/cloudtwin/cloudtwin/cloud/authn"
+	"github.com/cloudtwin/cloudtwin/cloud/iam"
 	"github.com/cloudtwin/cloudtwin/cloud/journal"
 	"github.com/cloudtwin/cloudtwin/cloud/operator"
 )
@@ -36,11 +40,44 @@ func (c *Cloud) NewNodeToken(ctx context.Context) (string, error) { return c.pla
 // Follow sends the journal's events until ctx ends.
 func (c *Cloud) Follow(ctx context.Context) <-chan journal.Event { return c.journal.Follow(ctx) }
 
+// Request returns the journal's events of one request; an empty id means the latest request that was denied.
+func (c *Cloud) Request(_ context.Context, id string) ([]journal.Event, error) {
+	if id == "" {
+		var err error
+		if id, err = c.journal.LastRequest(denied); err != nil {
+			return nil, err
+		}
+	}
+	return c.journal.Request(id)
+}
+
+// denied says whether an event tells of a request that was refused for who asked, not for what was asked.
+func denied(ev *journal.Event) bool {
+	switch ev.Kind {
+	case iam.EventDenied, "policy.denied", "elb.servo_denied":
+		return true
+	case "api.request":
+		switch ev.Attributes["status"] {
+		case strconv.Itoa(http.StatusForbidden), strconv.Itoa(http.StatusUnauthorized):
+			return true
+		}
+		return ev.Attributes["code"] == string(authn.CodeIncomplete)
+	}
+	return false
+}
+
 // Shutdown closes Done; whoever started the cloud then closes it.
 func (c *Cloud) Shutdown() { c.once.Do(func() { close(c.shutdown) }) }
 
 // Done is closed when somebody asked for the cloud's end.
 func (c *Cloud) Done() <-chan struct{} { return c.shutdown }
+
+// StoreSize returns the bytes that the embedded etcd's database takes (zero for an external cluster) and the number of
+// its records.
+func (c *Cloud) StoreSize(ctx context.Context) (bytes, records int64, err error) {
+	records, err = c.store.Keys(ctx)
+	return c.store.Size(), records, err
+}
 
 // Status returns what runs.
 func (c *Cloud) Status(context.Context) (operator.Status, error) {

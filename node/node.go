@@ -10,7 +10,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"runtime"
 	"sync"
@@ -45,12 +47,32 @@ type Config struct {
 	MemoryMB int
 	// Cores is what it offers, and how many guests may boot at once; default the host's.
 	Cores int
+	// Guests is how guests come to life; default GuestsCold. With GuestsFork a driver that cannot fork boots them cold.
+	Guests GuestMode
+	// Pooled is how many forks of each image's default shape are kept ready, paused, for the next guests; default none.
+	Pooled int
+	// TemplateDir keeps the templates of forks, shared by all nodes of a user; default cloudtwin/templates in the user's
+	// cache folder.
+	TemplateDir string
 	// MediumLife is the longest time that a credential medium exists; default 120 s.
 	MediumLife time.Duration
 	// Heartbeat is the pause between reports when nothing happens; default 5 s.
 	Heartbeat time.Duration
-	Logger    *slog.Logger // default: silence
+	// HandOver and Listen are for many nodes in one process: see vnet.Config. Nil means the kernel's connections.
+	HandOver func(target string) func(conn net.Conn)
+	Listen   func(ctx context.Context, network, address string) (net.Listener, error)
+	Logger   *slog.Logger // default: silence
 }
+
+// GuestMode is how a node's guests come to life.
+type GuestMode = controller.GuestMode
+
+// The modes; package controller says what they are.
+const (
+	GuestsCold = controller.GuestsCold
+	GuestsFork = controller.GuestsFork
+	GuestsSim  = controller.GuestsSim
+)
 
 // Validate reports everything that is wrong with c at once.
 func (c Config) Validate() error {
@@ -70,8 +92,8 @@ func (c Config) Validate() error {
 			errs = append(errs, fmt.Errorf("node: %w", err))
 		}
 	}
-	if c.MemoryMB < 0 || c.Cores < 0 || c.MediumLife < 0 || c.Heartbeat < 0 {
-		errs = append(errs, errors.New("node: MemoryMB, Cores, MediumLife and Heartbeat must not be negative"))
+	if c.MemoryMB < 0 || c.Cores < 0 || c.Pooled < 0 || c.MediumLife < 0 || c.Heartbeat < 0 {
+		errs = append(errs, errors.New("node: MemoryMB, Cores, Pooled, MediumLife and Heartbeat must not be negative"))
 	}
 	return errors.Join(errs...)
 }
@@ -132,17 +154,24 @@ func start(ctx context.Context, cfg Config) (_ *Node, err error) {
 	if n.run, err = openRunDir(cfg); err != nil {
 		return nil, err
 	}
-	if n.network, err = vnet.New(vnet.Config{Logger: cfg.Logger}); err != nil {
+	if n.network, err = vnet.New(vnet.Config{
+		HandOver: cfg.HandOver, Listen: cfg.Listen, Logger: cfg.Logger,
+	}); err != nil {
 		return nil, fmt.Errorf("make the guests' network: %w", err)
 	}
 	if n.conn, err = nodelink.Dial(cfg.CloudAddress, identity.tls()); err != nil {
+		return nil, err
+	}
+	templates, err := templateDir(cfg)
+	if err != nil {
 		return nil, err
 	}
 	n.controller, err = controller.New(controller.Config{
 		NodeID: identity.id, Key: identity.key, Driver: cfg.Driver, Network: n.network,
 		Cloud: nodelink.NewNodeLinkClient(n.conn), Images: cfg.Images, Dir: cfg.Dir, SocketDir: n.run.sockets,
 		MediaDir: n.run.media, Status: statusOf(cfg), ColdBoots: cfg.Cores, MediumLife: cfg.MediumLife,
-		Heartbeat: cfg.Heartbeat, Logger: cfg.Logger,
+		Heartbeat: cfg.Heartbeat, Guests: cfg.Guests, TemplateDir: templates, Pooled: cfg.Pooled, FreeMemory: freeMemory(cfg),
+		Logger: cfg.Logger,
 	})
 	if err != nil {
 		return nil, err
@@ -226,17 +255,50 @@ func statusOf(cfg Config) func() *nodelink.NodeStatus {
 	return func() *nodelink.NodeStatus {
 		// Asked each time: a driver knows its accelerator only once it has proved it.
 		info := cfg.Driver.Info()
-		total, free := hostMemoryMB()
-		if cfg.MemoryMB > 0 {
-			total = uint64(cfg.MemoryMB)
-		} else {
-			total = total / 10 * 9
-		}
+		total, free := offered(cfg)
 		return &nodelink.NodeStatus{
-			MemoryMbTotal: total, MemoryMbFree: min(free,
-				total), Cores: uint32(cfg.Cores),
+			MemoryMbTotal: total, MemoryMbFree: min(free, total), Cores: uint32(cfg.Cores),
 			Hypervisor: info.Driver + " " + info.Version, Accelerator: info.Accelerator,
-			Images: controller.Images(filepath.Clean(cfg.Images)),
 		}
 	}
+}
+
+// offered is the memory that the node has for guests, and what of it the host has free, in MB.
+func offered(cfg Config) (total, free uint64) {
+	if cfg.Guests == GuestsSim && cfg.MemoryMB > 0 {
+		return uint64(cfg.MemoryMB), uint64(cfg.MemoryMB) // the host's word is of other things, and many nodes share it
+	}
+	total, free = hostMemoryMB()
+	if cfg.MemoryMB > 0 {
+		total = uint64(cfg.MemoryMB)
+	} else {
+		total = total / 10 * 9
+	}
+	if cfg.Guests == GuestsSim {
+		free = total
+	}
+	return total, free
+}
+
+// freeMemory tells a start what it may take. Simulated guests take next to nothing, and many nodes may share a process.
+func freeMemory(cfg Config) func() (int, bool) {
+	if cfg.Guests == GuestsSim {
+		return nil
+	}
+	return func() (int, bool) {
+		total, free := hostMemoryMB()
+		return int(free), total > 0
+	}
+}
+
+// templateDir is where templates lie by default.
+func templateDir(cfg Config) (string, error) {
+	if cfg.TemplateDir != "" || cfg.Guests != GuestsFork {
+		return cfg.TemplateDir, nil
+	}
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return "", fmt.Errorf("find the folder of templates: %w", err)
+	}
+	return filepath.Join(cache, "cloudtwin", "templates"), nil
 }

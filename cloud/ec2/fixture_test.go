@@ -70,9 +70,10 @@ func (c *clock) Add(d time.Duration) {
 
 // fakeIAM knows one profile, app, in every account.
 type fakeIAM struct {
-	authority *keydelivery.Authority
-	denyPass  bool
-	roleError error
+	authority    *keydelivery.Authority
+	rsaAuthority *keydelivery.Authority // for tests with an image of profile 1
+	denyPass     bool
+	roleError    error
 }
 
 func (f *fakeIAM) InstanceProfile(_ context.Context, account, name string) (iam.InstanceProfile, error) {
@@ -98,10 +99,18 @@ func (f *fakeIAM) InstanceCredentials(_ context.Context, account, role, instance
 
 func (f *fakeIAM) SignLBCert(_ context.Context, id string, pub crypto.PublicKey, days int) ([]byte, error) {
 	now := time.Now()
+	if keydelivery.ProfileOf(pub) == keydelivery.Profile1 {
+		return f.rsaAuthority.SignLBCert(id, pub, now.Add(-time.Minute), now.AddDate(0, 0, days))
+	}
 	return f.authority.SignLBCert(id, pub, now.Add(-time.Minute), now.AddDate(0, 0, days))
 }
 
-func (f *fakeIAM) IAMCertificatePEM() []byte { return f.authority.CertificatePEM() }
+func (f *fakeIAM) IAMCertificateOf(p keydelivery.Profile) ([]byte, error) {
+	if p == keydelivery.Profile1 {
+		return f.rsaAuthority.CertificatePEM(), nil
+	}
+	return f.authority.CertificatePEM(), nil
+}
 
 func (f *fakeIAM) AuthorizePassRole(_ context.Context, _ authn.Caller, role, _ string) error {
 	if f.denyPass {
@@ -127,7 +136,7 @@ func start(t testing.TB) *cloud {
 	return startOn(t, t.TempDir())
 }
 
-func startOn(t testing.TB, dir string) *cloud {
+func startOn(t testing.TB, dir string, options ...func(*ec2.Config)) *cloud {
 	t.Helper()
 	ctx := t.Context()
 	s, err := store.Open(ctx, store.Config{Dir: dir})
@@ -152,13 +161,17 @@ func startOn(t testing.TB, dir string) *cloud {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.Service, err = ec2.New(ctx, ec2.Config{
+	config := ec2.Config{
 		Store: s, IAM: c.iam, Placement: c.placement, Journal: c.journal, Clock: c.clock.Now,
 		Images: []ec2.ImageInfo{{Name: "lbvm"}, {Name: "web", Public: true, Description: "answers HTTP"}},
 		Services: func() *nodelink.Services {
 			return &nodelink.Services{ApiUrl: "https://169.254.169.253", Region: "us-east-1"}
 		},
-	})
+	}
+	for _, o := range options {
+		o(&config)
+	}
+	c.Service, err = ec2.New(ctx, config)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/cloudtwin/cloudtwin/cloud/authn"
+	"github.com/cloudtwin/cloudtwin/cloud/keydelivery"
 	"github.com/cloudtwin/cloudtwin/cloud/model"
 )
 
@@ -20,6 +21,9 @@ type ImageInfo struct {
 	// Public images can be used by every account, others by system accounts only.
 	Public  bool
 	Created time.Time
+	// DeliveryProfile is the profile of the key-delivery protocol that its guests speak: 1 for those of the original
+	// Eucalyptus, whose identities are RSA; zero means 2.
+	DeliveryProfile keydelivery.Profile
 }
 
 // ImageID returns the AMI id of an image: the same for every build of it.

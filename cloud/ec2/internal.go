@@ -29,6 +29,8 @@ type Launch struct {
 	// ClientToken makes a repeated launch return the first one's instance; empty means none.
 	ClientToken string
 	Metadata    MetadataOptions
+	// Exposures are there from the start, as if SetExposures had said them. A repeated launch does not change them.
+	Exposures []Exposure `json:"-"`
 }
 
 // Launch starts one instance and returns its record, which is pending. A full cloud is placement.ErrNoCapacity
@@ -48,7 +50,7 @@ func (s *Service) Launch(ctx context.Context, l Launch) (Instance, error) {
 	}
 	spec := launchSpec{
 		account: l.AccountID, system: l.System, image: image, itype: itype, tags: maps.Clone(l.Tags), metadata: l.Metadata,
-		minCount: 1, maxCount: 1, clientToken: l.ClientToken,
+		minCount: 1, maxCount: 1, clientToken: l.ClientToken, exposures: slices.Clone(l.Exposures),
 	}
 	if err := spec.setUserData(l.UserData); err != nil {
 		return Instance{}, fmt.Errorf("launch instance: %w", err)

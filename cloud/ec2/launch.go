@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/cloudtwin/cloudtwin/cloud/iam"
-	"github.com/cloudtwin/cloudtwin/cloud/keydelivery"
 	"github.com/cloudtwin/cloudtwin/cloud/model"
 	"github.com/cloudtwin/cloudtwin/cloud/placement"
 	"github.com/cloudtwin/cloudtwin/cloud/store"
@@ -42,6 +41,7 @@ type launchSpec struct {
 	minCount, maxCount int
 	clientToken        string
 	tokenHash          []byte
+	exposures          []Exposure
 }
 
 // launch creates the instances of one reservation: at least minCount of them or, with an error, none.
@@ -54,11 +54,8 @@ func (s *Service) launch(ctx context.Context, spec launchSpec) ([]Instance, erro
 	need := placement.Need{
 		MemoryMB: spec.itype.MemoryMB, VCPUs: spec.itype.VCPUs, Image: spec.image.Name, Digest: spec.image.Digest,
 	}
-	// A request that there is no room for as a whole is refused before anything of it is created.
-	if choices, err := s.cfg.Placement.Plan(ctx, need, spec.minCount); err != nil {
+	if err := s.refuseTooMany(ctx, need, spec.minCount); err != nil {
 		return nil, capacityError(err)
-	} else if len(choices) < spec.minCount {
-		return nil, capacityError(&placement.NoCapacityError{Need: need, Found: len(choices), Wanted: spec.minCount})
 	}
 	reservation, err := newID("r")
 	if err != nil {
@@ -82,10 +79,23 @@ func (s *Service) launch(ctx context.Context, spec launchSpec) ([]Instance, erro
 	for _, inst := range launched {
 		s.recordState(ctx, inst)
 		if inst.Credential != nil {
-			s.record(ctx, "instance.credential", inst.ID, map[string]string{"node": inst.NodeID})
+			s.record(ctx, "instance.credential", inst.ID, auditCredential(&inst))
 		}
 	}
 	return launched, nil
+}
+
+// refuseTooMany refuses a request of several batches that there is no room for as a whole, before anything of it is
+// created. One batch is created as a whole or not at all.
+func (s *Service) refuseTooMany(ctx context.Context, need placement.Need, count int) error {
+	if count <= batch {
+		return nil
+	}
+	choices, err := s.cfg.Placement.Plan(ctx, need, count)
+	if err == nil && len(choices) < count {
+		err = &placement.NoCapacityError{Need: need, Found: len(choices), Wanted: count}
+	}
+	return err
 }
 
 // launchBatch creates up to batch instances in one transaction. It fails with placement.ErrNoCapacity when the
@@ -106,13 +116,13 @@ func (s *Service) launchBatch(ctx context.Context, spec launchSpec, need placeme
 		if err != nil {
 			return nil, err
 		}
-		err = s.cfg.Store.Txn(ctx, func(tx *store.Tx) error {
+		revision, err := s.cfg.Store.TxnRevision(ctx, func(tx *store.Tx) error {
 			return s.create(tx, spec, need, created, have == 0)
 		})
 		switch {
 		case err == nil:
 			for i := range created {
-				s.view.put(created[i])
+				s.view.put(created[i], revision)
 			}
 			return created, nil
 		case errors.Is(err, placement.ErrNoCapacity):
@@ -146,7 +156,13 @@ var (
 // batch.
 func (s *Service) create(tx *store.Tx, spec launchSpec, need placement.Need, created []Instance, first bool) error {
 	if first && spec.clientToken != "" {
-		record := tokenRecord{Hash: spec.tokenHash, ReservationID: created[0].ReservationID, Created: created[0].LaunchTime}
+		record := tokenRecord{
+			Hash: spec.tokenHash, ReservationID: created[0].ReservationID, Created: created[0].LaunchTime,
+			More: spec.maxCount > len(created),
+		}
+		for i := range created {
+			record.InstanceIDs = append(record.InstanceIDs, created[i].ID)
+		}
 		err := s.tokens.In(tx).Create(tokenKey(spec.account, spec.clientToken), record)
 		if errors.Is(err, store.ErrExists) {
 			return errTokenUsed
@@ -197,33 +213,16 @@ func (s *Service) prepare(ctx context.Context, spec launchSpec, choices []placem
 			State: Pending, NodeID: choice.NodeID, PrivateIP: ip.String(), MAC: macOf(ip), UserData: spec.userData,
 			ProfileARN: spec.profile.ARN, ProfileID: spec.profile.ID, ProfileName: spec.profile.Name,
 			RoleName: spec.profile.RoleName,
-			Tags:     spec.tags, Metadata: spec.metadata, Version: 1, Generation: 1,
+			Tags:     spec.tags, Metadata: spec.metadata, Exposures: spec.exposures, Version: 1, Generation: 1,
 		}
 		if spec.credential {
-			if inst.Credential, err = s.newCredential(ctx, choice, id, spec.days); err != nil {
+			if inst.Credential, err = s.newCredential(ctx, spec.image.profile(), choice, id, spec.days); err != nil {
 				return nil, fmt.Errorf("make credential of %s: %w", id, err)
 			}
 		}
 		out = append(out, inst)
 	}
 	return out, nil
-}
-
-// newCredential makes LBPK and LBCERT for one instance and seals both to its node. The key exists in clear only
-// for the length of this call.
-func (s *Service) newCredential(ctx context.Context, choice placement.Choice, instanceID string,
-	days int) (*keydelivery.Credential, error) {
-	key, keyPEM, err := keydelivery.NewLBKey()
-	if err != nil {
-		return nil, err
-	}
-	defer keyPEM.Wipe()
-	certPEM, err := s.cfg.IAM.SignLBCert(ctx, instanceID, key.Public(), days)
-	if err != nil {
-		return nil, err
-	}
-	return keydelivery.SealCredential(choice.Certificate, choice.NodeID, instanceID,
-		keydelivery.Identity{CertPEM: certPEM, Key: keyPEM}, s.cfg.IAM.IAMCertificatePEM())
 }
 
 // launchedBefore returns what the client token launched, nil when it is new, or EC2's error when it was used for
@@ -240,18 +239,35 @@ func (s *Service) launchedBefore(ctx context.Context, spec launchSpec) ([]Instan
 		return nil, model.Errorf("IdempotentParameterMismatch", http.StatusBadRequest,
 			"The client token you have provided was used with other parameters (parameter ClientToken).")
 	}
-	// Asked of the store, since the view may not have what another call has just launched.
-	all, err := s.instances.List(ctx, "")
+	earlier, err := s.launchedWith(ctx, record)
 	if err != nil {
 		return nil, err
 	}
-	earlier := slices.DeleteFunc(all, func(inst Instance) bool { return inst.ReservationID != record.ReservationID })
 	if len(earlier) == 0 {
 		return nil, model.Errorf("IdempotentParameterMismatch", http.StatusBadRequest,
 			"The instances of this client token are gone (parameter ClientToken).")
 	}
 	slices.SortFunc(earlier, func(a, b Instance) int { return cmp.Compare(a.LaunchIndex, b.LaunchIndex) })
 	return earlier, nil
+}
+
+// launchedWith returns the instances of a client token that are still there. The store is asked, since the view may not
+// have what another call has just launched.
+func (s *Service) launchedWith(ctx context.Context, record tokenRecord) ([]Instance, error) {
+	if record.More {
+		all, err := s.instances.List(ctx, "")
+		return slices.DeleteFunc(all, func(i Instance) bool { return i.ReservationID != record.ReservationID }), err
+	}
+	var found []Instance
+	for _, id := range record.InstanceIDs {
+		inst, err := s.instances.Get(ctx, id)
+		if err == nil {
+			found = append(found, inst)
+		} else if !errors.Is(err, store.ErrNotFound) {
+			return nil, err
+		}
+	}
+	return found, nil
 }
 
 // rollBack removes what a launch that failed half way had created.

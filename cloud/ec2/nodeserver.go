@@ -5,13 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"sync"
 	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/cloudtwin/cloudtwin/cloud/iam"
 	"github.com/cloudtwin/cloudtwin/cloud/keydelivery"
+	"github.com/cloudtwin/cloudtwin/cloud/model"
 	"github.com/cloudtwin/cloudtwin/cloud/nodelink"
 	"github.com/cloudtwin/cloudtwin/cloud/placement"
 )
@@ -102,7 +105,7 @@ func (n *nodeServer) RoleCredentials(ctx context.Context,
 	}
 	ctx, cancel := context.WithTimeout(ctx, credentialsTimeout)
 	defer cancel()
-	creds, err := n.s.cfg.IAM.InstanceCredentials(ctx, e.inst.AccountID, e.inst.RoleName, e.inst.ID)
+	creds, err := n.s.roleCredentials(ctx, &e.inst)
 	if err != nil {
 		n.s.record(ctx, "node.credentials_refused", e.inst.ID,
 			map[string]string{"role": e.inst.RoleName, "reason": err.Error()})
@@ -112,6 +115,20 @@ func (n *nodeServer) RoleCredentials(ctx context.Context,
 		AccessKeyId: creds.AccessKeyID, SecretAccessKey: creds.SecretAccessKey, Token: creds.Token,
 		LastUpdatedUnix: creds.LastUpdated.Unix(), ExpirationUnix: creds.Expiration.Unix(),
 	}, nil
+}
+
+// roleCredentials makes a session of an instance's role. An instance keeps to the profile that it was launched with:
+// one that was made later under the same name is not its own.
+func (s *Service) roleCredentials(ctx context.Context, inst *Instance) (iam.SessionCredentials, error) {
+	profile, err := s.cfg.IAM.InstanceProfile(ctx, inst.AccountID, inst.ProfileName)
+	if err != nil {
+		return iam.SessionCredentials{}, err
+	}
+	if profile.ID != inst.ProfileID {
+		return iam.SessionCredentials{}, model.Errorf("NoSuchEntity", http.StatusNotFound,
+			"instance profile %s is not the one that the instance was launched with", inst.ProfileName)
+	}
+	return s.cfg.IAM.InstanceCredentials(ctx, inst.AccountID, inst.RoleName, inst.ID)
 }
 
 // Sync holds a node's connection: its reports come in, what it shall run goes out.

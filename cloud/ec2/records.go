@@ -147,6 +147,9 @@ type tokenRecord struct {
 	Hash          []byte // of the request's parameters
 	ReservationID string
 	Created       time.Time
+	// InstanceIDs are the instances of the first batch; all of them unless More is set.
+	InstanceIDs []string
+	More        bool
 }
 
 // newID returns prefix, a dash and 17 random hexadecimal digits.

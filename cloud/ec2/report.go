@@ -41,6 +41,8 @@ func (s *Service) handleReport(ctx context.Context, nodeID string, report *nodel
 			MemoryMBTotal: clampInt(n.GetMemoryMbTotal()), MemoryMBFree: clampInt(n.GetMemoryMbFree()),
 			Cores: int(min(n.GetCores(), 1<<16)), Hypervisor: bounded(n.GetHypervisor(), 128),
 			Accelerator: bounded(n.GetAccelerator(), 16), Images: n.GetImages(),
+			GuestFixedMB:       clampInt(uint64(n.GetGuestFixedMb())),
+			GuestMemoryPercent: clampInt(uint64(n.GetGuestMemoryPercent())),
 		}
 	}
 	if err := s.cfg.Placement.Report(ctx, nodeID, st); err != nil {

@@ -14,12 +14,14 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/cloudtwin/cloudtwin/cloud/authn"
 	"github.com/cloudtwin/cloudtwin/cloud/iam"
 	"github.com/cloudtwin/cloudtwin/cloud/journal"
+	"github.com/cloudtwin/cloudtwin/cloud/keydelivery"
 	"github.com/cloudtwin/cloudtwin/cloud/model"
 	"github.com/cloudtwin/cloudtwin/cloud/nodelink"
 	"github.com/cloudtwin/cloudtwin/cloud/placement"
@@ -31,7 +33,7 @@ type IAM interface {
 	InstanceProfile(ctx context.Context, accountID, nameOrARN string) (iam.InstanceProfile, error)
 	InstanceCredentials(ctx context.Context, accountID, roleName, instanceID string) (iam.SessionCredentials, error)
 	SignLBCert(ctx context.Context, instanceID string, pub crypto.PublicKey, days int) ([]byte, error)
-	IAMCertificatePEM() []byte
+	IAMCertificateOf(profile keydelivery.Profile) ([]byte, error)
 	AuthorizePassRole(ctx context.Context, caller authn.Caller, roleARN, service string) error
 }
 
@@ -71,6 +73,9 @@ func (c Config) Validate() error {
 			errs = append(errs, fmt.Errorf("ec2: image name %q is empty or given twice", image.Name))
 		}
 		seen[image.Name] = true
+		if p := image.DeliveryProfile; p < 0 || p > keydelivery.Profile2 {
+			errs = append(errs, fmt.Errorf("ec2: delivery profile of image %s is %d, must be 1 or 2", image.Name, p))
+		}
 	}
 	return errors.Join(errs...)
 }
@@ -85,6 +90,7 @@ type Service struct {
 	pool      addressPool
 	view      view
 	sessions  sessions
+	lbKeys    lbKeys
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
@@ -117,6 +123,7 @@ func New(ctx context.Context, cfg Config) (*Service, error) {
 	}
 	s.view.init()
 	s.sessions.init()
+	s.lbKeys.ready = make(chan lbKey, readyKeys)
 	// The service outlives the call that starts it; Close ends it.
 	s.ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	if err := s.follow(); err != nil {
@@ -124,6 +131,9 @@ func New(ctx context.Context, cfg Config) (*Service, error) {
 		return nil, fmt.Errorf("follow instances: %w", err)
 	}
 	s.done.Go(s.sweepLoop)
+	if slices.ContainsFunc(cfg.Images, func(i ImageInfo) bool { return i.profile() == keydelivery.Profile1 }) {
+		s.done.Go(func() { s.lbKeys.keep(s.ctx) })
+	}
 	return s, nil
 }
 
@@ -135,7 +145,7 @@ func (s *Service) Close() {
 
 // follow keeps the view like the store until Close.
 func (s *Service) follow() error {
-	initial, changes, err := s.instances.Watch(s.ctx, "")
+	initial, changes, err := s.instances.WatchNews(s.ctx, "", s.view.known)
 	if err != nil {
 		return err
 	}
@@ -146,14 +156,14 @@ func (s *Service) follow() error {
 				if c.Value == nil {
 					s.view.remove(c.Key)
 				} else {
-					s.view.put(*c.Value)
+					s.view.put(*c.Value, c.Revision)
 				}
 			}
 			for {
 				if s.ctx.Err() != nil {
 					return
 				}
-				if initial, changes, err = s.instances.Watch(s.ctx, ""); err == nil {
+				if initial, changes, err = s.instances.WatchNews(s.ctx, "", s.view.known); err == nil {
 					s.view.reset(initial)
 					break
 				}
@@ -170,11 +180,15 @@ func (s *Service) follow() error {
 // errUnchanged is what a change function returns when there is nothing to write.
 var errUnchanged = errors.New("unchanged")
 
-// update changes one instance's record and returns it as written. change may run several times.
+// update changes one instance's record and returns it as written. change may run several times. It must not alter what
+// the record's maps and slices hold, since others look at them.
 func (s *Service) update(ctx context.Context, id string,
 	change func(tx *store.Tx, inst *Instance) error) (Instance, error) {
 	var written Instance
-	err := s.cfg.Store.Txn(ctx, func(tx *store.Tx) error {
+	revision, err := s.cfg.Store.TxnRevision(ctx, func(tx *store.Tx) error {
+		if e, ok := s.view.get(id); ok {
+			s.instances.In(tx).Assume(id, e.inst, e.revision)
+		}
 		inst, err := s.instances.In(tx).Get(id)
 		if err != nil {
 			return err
@@ -193,7 +207,7 @@ func (s *Service) update(ctx context.Context, id string,
 	if err != nil {
 		return Instance{}, err
 	}
-	s.view.put(written)
+	s.view.put(written, revision)
 	return written, nil
 }
 

@@ -23,9 +23,10 @@ type view struct {
 
 // entry is one record with its wire form, made when first asked for.
 type entry struct {
-	inst Instance
-	once sync.Once
-	wire ec2model.Instance
+	inst     Instance
+	revision int64 // of the store, that wrote it; 0 when it is not known
+	once     sync.Once
+	wire     ec2model.Instance
 }
 
 func (e *entry) toWire(region string) ec2model.Instance {
@@ -58,7 +59,7 @@ func (v *view) reset(records []Instance) {
 	present := make(map[string]struct{}, len(records))
 	for i := range records {
 		present[records[i].ID] = struct{}{}
-		v.putLocked(records[i])
+		v.putLocked(records[i], 0)
 	}
 	for id := range v.byID {
 		if _, ok := present[id]; !ok {
@@ -67,14 +68,15 @@ func (v *view) reset(records []Instance) {
 	}
 }
 
-func (v *view) put(inst Instance) {
+// put takes a record as the store has it since revision.
+func (v *view) put(inst Instance, revision int64) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.putLocked(inst)
+	v.putLocked(inst, revision)
 }
 
-func (v *view) putLocked(inst Instance) {
-	e := &entry{inst: inst}
+func (v *view) putLocked(inst Instance, revision int64) {
+	e := &entry{inst: inst, revision: revision}
 	if old, ok := v.byID[inst.ID]; ok {
 		if old.inst.Version >= inst.Version {
 			return
@@ -82,9 +84,14 @@ func (v *view) putLocked(inst Instance) {
 		v.dropIndexes(old)
 	}
 	v.byID[inst.ID] = e
+	// What the order goes by never changes, so that a newer record takes the older one's place.
 	list := v.accounts[inst.AccountID]
-	at, _ := slices.BinarySearchFunc(list, e, compareEntries)
-	v.accounts[inst.AccountID] = slices.Insert(list, at, e)
+	at, known := slices.BinarySearchFunc(list, e, compareEntries)
+	if known {
+		list[at] = e
+	} else {
+		v.accounts[inst.AccountID] = slices.Insert(list, at, e)
+	}
 	if inst.State != Terminated {
 		if v.nodes[inst.NodeID] == nil {
 			v.nodes[inst.NodeID] = map[string]*entry{}
@@ -110,10 +117,6 @@ func (v *view) removeLocked(id string) {
 	}
 	v.dropIndexes(old)
 	delete(v.byID, id)
-	v.tell(old)
-}
-
-func (v *view) dropIndexes(old *entry) {
 	account := old.inst.AccountID
 	list := v.accounts[account]
 	if at, found := slices.BinarySearchFunc(list, old, compareEntries); found {
@@ -122,6 +125,11 @@ func (v *view) dropIndexes(old *entry) {
 	if v.accounts[account] = list; len(list) == 0 {
 		delete(v.accounts, account)
 	}
+	v.tell(old)
+}
+
+// dropIndexes takes a record out of the indexes whose place may change.
+func (v *view) dropIndexes(old *entry) {
 	if on := v.nodes[old.inst.NodeID]; on != nil {
 		if delete(on, old.inst.ID); len(on) == 0 {
 			delete(v.nodes, old.inst.NodeID)
@@ -140,6 +148,14 @@ func (v *view) tell(e *entry) {
 	for sub := range v.byNode[e.inst.NodeID] {
 		sub.mark(e.inst.ID)
 	}
+}
+
+// known says whether the view has the record as that revision of the store wrote it.
+func (v *view) known(id string, revision int64) bool {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	e, ok := v.byID[id]
+	return ok && e.revision >= revision
 }
 
 func (v *view) get(id string) (*entry, bool) {

@@ -153,18 +153,22 @@ type takenError struct{ old LoadBalancer }
 func (e *takenError) Error() string { return "load balancer name is taken" }
 
 // DeleteLoadBalancer removes a load balancer with all that was made for it. As on AWS, one that is not there is no
-// error.
+// error. When something of it could not be removed yet, its LBVM may still get keys: the answer is then an error,
+// whether it is the first call or a later one, and the removal goes on.
 func (s *Service) DeleteLoadBalancer(ctx context.Context, in *elbmodel.DeleteLoadBalancerInput) (
 	*elbmodel.DeleteLoadBalancerOutput, error) {
 	name := model.Val(in.LoadBalancerName)
 	key := recordKey(account(ctx), name)
 	defer s.locks.lock(key)()
 	ctx = context.WithoutCancel(ctx)
-	lb, err := s.update(ctx, key, name, func(lb *LoadBalancer) error {
+	lb, err := s.records.Update(ctx, key, func(lb *LoadBalancer) error {
+		if lb.Name != name {
+			return notFound(name)
+		}
 		lb.Deleting = true
 		return nil
 	})
-	if isNotFound(err) {
+	if isNotFound(err) || errors.Is(err, store.ErrNotFound) {
 		return &elbmodel.DeleteLoadBalancerOutput{}, nil
 	}
 	if err != nil {
@@ -174,6 +178,7 @@ func (s *Service) DeleteLoadBalancer(ctx context.Context, in *elbmodel.DeleteLoa
 		// The record says that it is to go: the reconcile loop sees to it.
 		s.journal(ctx, "elb.reconcile_failed", key, map[string]string{"reason": err.Error()})
 		s.queue.add(key)
+		return nil, fmt.Errorf("delete load balancer %s: %w", key, err)
 	}
 	return &elbmodel.DeleteLoadBalancerOutput{}, nil
 }

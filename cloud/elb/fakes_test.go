@@ -184,6 +184,7 @@ type fakeEC2 struct {
 	tokens     map[string]string
 	launches   []ec2.Launch
 	failLaunch error
+	launching  func(ec2.Instance) // called when an instance is there and Launch has not returned
 	broadcast  broadcast[ec2.Instance]
 }
 
@@ -212,6 +213,14 @@ func (f *fakeEC2) addLocked(inst ec2.Instance) ec2.Instance {
 }
 
 func (f *fakeEC2) Launch(_ context.Context, l ec2.Launch) (ec2.Instance, error) {
+	inst, err := f.launch(l)
+	if err == nil && f.launching != nil {
+		f.launching(inst)
+	}
+	return inst, err
+}
+
+func (f *fakeEC2) launch(l ec2.Launch) (ec2.Instance, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.failLaunch != nil {
@@ -223,6 +232,7 @@ func (f *fakeEC2) Launch(_ context.Context, l ec2.Launch) (ec2.Instance, error) 
 	f.launches = append(f.launches, l)
 	inst := f.addLocked(ec2.Instance{
 		AccountID: l.AccountID, System: l.System, State: ec2.Pending, Tags: l.Tags, ImageName: l.ImageName,
+		Exposures: l.Exposures,
 	})
 	f.tokens[l.ClientToken] = inst.ID
 	return inst, nil

@@ -79,9 +79,11 @@ func (s *Service) changeListeners(ctx context.Context, name string, change func(
 		if err := change(&next); err != nil {
 			return err
 		}
+		// A grant that was noted down for a call that failed may not be there.
+		held := lb.grants()
 		added = map[string]string{}
 		for policy, arn := range next.grants() {
-			if lb.Granted[policy] != arn {
+			if lb.Granted[policy] != arn || held[policy] != arn {
 				added[policy] = arn
 			}
 		}
@@ -103,6 +105,30 @@ func (s *Service) changeListeners(ctx context.Context, name string, change func(
 		return err
 	}
 	return s.pruneGrants(ctx, &lb)
+}
+
+// settleGrants puts right what a call left that was cut off between its grant and its listener: a policy in which
+// another certificate of the same name has taken the place of the one that the listener names.
+func (s *Service) settleGrants(ctx context.Context, lb *LoadBalancer) error {
+	wrong := map[string]string{}
+	for policy, arn := range lb.grants() {
+		if lb.Granted[policy] != arn {
+			wrong[policy] = arn
+		}
+	}
+	if len(wrong) == 0 {
+		return nil
+	}
+	if err := s.putGrants(ctx, lb, wrong); err != nil {
+		return err
+	}
+	return s.rewrite(ctx, lb, func(lb *LoadBalancer) error {
+		if lb.Granted == nil {
+			lb.Granted = map[string]string{}
+		}
+		maps.Copy(lb.Granted, wrong)
+		return nil
+	})
 }
 
 // pruneGrants withdraws what no listener needs any more.

@@ -29,14 +29,17 @@ func (g *guests) init() {
 	g.troubles = map[string]trouble{}
 }
 
-func (g *guests) note(key, id string, live bool) {
+// note takes in whether an instance lives, and says whether that is new.
+func (g *guests) note(key, id string, live bool) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	_, lived := g.byKey[key][id]
 	if live {
 		add(g.byKey, key, id)
 	} else {
 		drop(g.byKey, key, id)
 	}
+	return live != lived
 }
 
 func (g *guests) of(key string) []string {
@@ -108,8 +111,13 @@ func (c Config) backoff(n int) time.Duration {
 // noteInstance takes in that an instance is there or has changed.
 func (s *Service) noteInstance(inst ec2.Instance) {
 	if key, ours := inst.Tags[ownerTag]; ours && inst.System && inst.AccountID == s.cfg.SystemAccountID {
-		s.guests.note(key, inst.ID, live(inst))
-		s.queue.add(key)
+		if !live(inst) {
+			s.health.ended(inst.ID)
+		}
+		// A guest tells much in its life, and only its beginning and its end ask for something to be done.
+		if s.guests.note(key, inst.ID, live(inst)) {
+			s.queue.add(key)
+		}
 		return
 	}
 	for _, key := range s.view.using(inst.ID) {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/cloudtwin/cloudtwin/cloud/ec2"
 	"github.com/cloudtwin/cloudtwin/cloud/keydelivery"
+	"github.com/cloudtwin/cloudtwin/cloud/keydelivery/servo"
 )
 
 // ownerTag is on every LBVM and holds its load balancer's key.
@@ -18,7 +19,8 @@ const ownerTag = "cloudtwin:load-balancer"
 // credentialDays is how long an LBVM's LBCERT is valid.
 const credentialDays = 365
 
-// payload is the LBVM's user data, for whoever looks at the instance; the guest asks elb for all that it needs.
+// payload is the user data of an LBVM of ours, for whoever looks at the instance; the guest asks elb for all that it
+// needs.
 type payload struct {
 	LoadBalancer string `json:"loadBalancer"`
 	Account      string `json:"account"`
@@ -72,12 +74,28 @@ func (s *Service) keepLBVMs(ctx context.Context, lb *LoadBalancer) error {
 	return nil
 }
 
+// payload returns the LBVM's user data without the keyword's line. An original guest finds the cloud by it.
+func (s *Service) payload(lb *LoadBalancer) ([]byte, error) {
+	if s.cfg.OriginalGuestAddress != "" {
+		return servo.UserData(s.cfg.OriginalGuestAddress, lb.AccountID)
+	}
+	data, err := json.Marshal(payload{LoadBalancer: lb.Name, Account: lb.AccountID})
+	if err != nil {
+		return nil, fmt.Errorf("write user data: %w", err)
+	}
+	return data, nil
+}
+
 // launch starts one LBVM. The client token makes a launch that was not noted down, because the process ended in
 // between, answer with the same instance.
 func (s *Service) launch(ctx context.Context, lb *LoadBalancer) error {
-	data, err := json.Marshal(payload{LoadBalancer: lb.Name, Account: lb.AccountID})
+	data, err := s.payload(lb)
 	if err != nil {
-		return fmt.Errorf("write user data: %w", err)
+		return err
+	}
+	var exposed []ec2.Exposure
+	if len(lb.LBVMs) == 0 {
+		exposed = exposures(lb, s.cfg.UnprivilegedPorts)
 	}
 	inst, err := s.cfg.EC2.Launch(ctx, ec2.Launch{
 		AccountID: s.cfg.SystemAccountID, System: true,
@@ -86,6 +104,7 @@ func (s *Service) launch(ctx context.Context, lb *LoadBalancer) error {
 		InstanceProfileName: lb.roleName(),
 		Tags:                map[string]string{"Name": lb.roleName(), ownerTag: lb.key()},
 		ClientToken:         "elb-" + lb.ID + "-" + strconv.Itoa(lb.Launches),
+		Exposures:           exposed,
 	})
 	spent := hasCode(err, "IdempotentParameterMismatch")
 	if err != nil && !spent {

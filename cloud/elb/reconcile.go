@@ -55,6 +55,9 @@ func (s *Service) reconcile(ctx context.Context, key string) error {
 			return err
 		}
 	}
+	if err := s.settleGrants(ctx, &lb); err != nil {
+		return err
+	}
 	if err := s.pruneGrants(ctx, &lb); err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package elb
 
 import (
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -39,6 +40,23 @@ func TestRestart(t *testing.T) {
 				w.eventually("the grant that no listener needs is gone", func() bool {
 					got, _ := w.iam.policies(webRole)
 					return slices.Equal(got, []string{webPolicy + "a"})
+				})
+			},
+		},
+		{
+			name: "grant of another certificate of the same name put, listener not changed",
+			before: func(t *testing.T, w *world) {
+				moved := "arn:aws:iam::" + alice + ":server-certificate/moved/a"
+				w.put(t, func(lb *LoadBalancer) {
+					lb.Prepared, lb.Granted = true, map[string]string{webPolicy + "a": moved}
+				})
+				w.iam.setRole(webRole, map[string]string{webPolicy + "a": moved})
+			},
+			after: func(t *testing.T, w *world) {
+				w.eventually("the grant is the listener's again", func() bool {
+					lb, err := w.records.Get(t.Context(), recordKey(alice, "web"))
+					return err == nil && lb.Granted[webPolicy+"a"] == certA &&
+						strings.Contains(w.iam.grant(webRole, webPolicy+"a"), certA)
 				})
 			},
 		},

@@ -72,6 +72,9 @@ type Config struct {
 	// Image and InstanceType of an LBVM; default lbvm and ec2's default type.
 	Image        string
 	InstanceType string
+	// OriginalGuestAddress is set when Image holds an original Eucalyptus guest (delivery profile 1): host:port of the
+	// API over plain HTTP in the guests' network, which the LBVMs' user data then tells.
+	OriginalGuestAddress string
 	// Addresses is where load balancers get their addresses from, within 127.0.0.0/8; default 127.64.0.0/10.
 	Addresses netip.Prefix
 	// UnprivilegedPorts is set when this host does not let the process bind ports below 1024: port P is then

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"encoding/xml"
 	"errors"
 	"fmt"
 	"net/http"
@@ -28,6 +27,7 @@ func (s *Service) DescribeLoadBalancersByServo(ctx context.Context, form url.Val
 	if err != nil {
 		return "", nil, invalidParameter("%w", err)
 	}
+	s.awaitNoted(ctx, instanceID)
 	timeout := time.NewTimer(wait)
 	defer timeout.Stop()
 	for waited := wait == 0 || revision == ""; ; {
@@ -76,7 +76,9 @@ func (s *Service) servedLoadBalancer(ctx context.Context, instanceID, action str
 		return lb, changed, nil
 	}
 	s.journal(ctx, "elb.servo_denied", instanceID, map[string]string{
-		"caller": c.ARN, "action": action, "reason": reason,
+		"requestId": c.RequestID, "caller": c.ARN, "accessKeyId": c.AccessKeyID, "action": action, "reason": reason,
+		"wanted": "a role session of an instance that serves a load balancer, with that load balancer's role, which " +
+			"names itself",
 	})
 	return nil, nil, model.Errorf("AccessDenied", http.StatusForbidden,
 		"User: %s is not authorized to perform: elasticloadbalancing:%s", c.ARN, action)
@@ -91,7 +93,7 @@ func (s *Service) describe(ctx context.Context, lb *LoadBalancer) (*servo.Descri
 		HealthCheck: servo.HealthCheck(lb.HealthCheck),
 		Attributes: servo.LoadBalancerParams{
 			CrossZone: lb.Attributes.CrossZone, ConnectionDraining: lb.Attributes.Draining,
-			IdleTimeout: lb.Attributes.IdleTimeout,
+			DrainingTimeout: lb.Attributes.DrainingTimeout, IdleTimeout: lb.Attributes.IdleTimeout,
 		},
 	}
 	for _, l := range lb.Listeners {
@@ -152,14 +154,6 @@ func (s *Service) PutServoStates(ctx context.Context, form url.Values) (string, 
 			"instance": id, "state": state, "reporter": instanceID,
 		})
 	}
-	body, err := xml.Marshal(struct {
-		XMLName   xml.Name `xml:"PutServoStatesResponse"`
-		Namespace string   `xml:"xmlns,attr"`
-		Result    struct{} `xml:"PutServoStatesResult"`
-		RequestID string   `xml:"ResponseMetadata>RequestId"`
-	}{Namespace: servo.Namespace, RequestID: authn.CallerFrom(ctx).RequestID})
-	if err != nil {
-		return "", nil, fmt.Errorf("encode answer to %s: %w", servo.PutAction, err)
-	}
-	return contentTypeXML, append([]byte(xml.Header), body...), nil
+	body, err := servo.MarshalPutAnswer(s.cfg.Intervals, authn.CallerFrom(ctx).RequestID)
+	return contentTypeXML, body, err
 }

@@ -48,7 +48,7 @@ func TestServoDescription(t *testing.T) {
 		HealthCheck: servo.HealthCheck{
 			Target: "HTTP:80/ok", Interval: 6, Timeout: 3, UnhealthyThreshold: 4, HealthyThreshold: 5,
 		},
-		Attributes: servo.LoadBalancerParams{IdleTimeout: 60},
+		Attributes: servo.LoadBalancerParams{DrainingTimeout: 300, IdleTimeout: 60},
 	}
 	inst, _ := w.ec2.Instance(t.Context(), backend)
 	want.Backends[0].IPAddress = inst.PrivateIP

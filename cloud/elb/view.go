@@ -118,16 +118,21 @@ func (v *view) wakeLocked(key string) {
 	}
 }
 
-// get returns the record, which must not be altered, and a channel that closes when it has changed.
+// get returns the record, which must not be altered, and a channel that closes when it has changed; nil and nil when
+// there is none.
 func (v *view) get(key string) (*LoadBalancer, <-chan struct{}) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	lb := v.byKey[key]
+	if lb == nil {
+		return nil, nil
+	}
 	c, ok := v.changed[key]
 	if !ok {
 		c = make(chan struct{})
 		v.changed[key] = c
 	}
-	return v.byKey[key], c
+	return lb, c
 }
 
 // servedBy returns the key of the load balancer whose LBVM an instance is.

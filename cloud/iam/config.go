@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/cloudtwin/cloudtwin/cloud/journal"
+	"github.com/cloudtwin/cloudtwin/cloud/keydelivery"
 	"github.com/cloudtwin/cloudtwin/cloud/store"
 )
 
@@ -32,6 +33,9 @@ type Config struct {
 	InstanceSessionLife time.Duration
 	// Revoked tells whether an LBCERT was revoked; nil means that none was.
 	Revoked func(ctx context.Context, cert *x509.Certificate) (bool, error)
+	// MinDeliveryProfile is the least profile of the key-delivery protocol that is answered: 1 lets original guests
+	// with RSA identities have keys too. Zero means 2.
+	MinDeliveryProfile keydelivery.Profile
 }
 
 // Quotas are the most entities of each kind that one account may have.
@@ -58,6 +62,9 @@ func (c Config) Validate() error {
 	if d := c.InstanceSessionLife; d != 0 && (d < minSession || d > maxSession) {
 		errs = append(errs, errors.New("iam: InstanceSessionLife must be between 15m and 12h"))
 	}
+	if p := c.MinDeliveryProfile; p < 0 || p > keydelivery.Profile2 {
+		errs = append(errs, errors.New("iam: MinDeliveryProfile must be 1 or 2"))
+	}
 	q := c.Quotas
 	if min(q.Users, q.Roles, q.InstanceProfiles, q.ServerCertificates, q.AccessKeysPerUser) < 0 {
 		errs = append(errs, errors.New("iam: Quotas must not be negative"))
@@ -77,6 +84,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.InstanceSessionLife == 0 {
 		c.InstanceSessionLife = 6 * time.Hour
+	}
+	if c.MinDeliveryProfile == 0 {
+		c.MinDeliveryProfile = keydelivery.Profile2
 	}
 	or := func(n *int, other int) {
 		if *n == 0 {

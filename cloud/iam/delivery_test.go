@@ -5,8 +5,10 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/pem"
 	"net/url"
 	"strings"
@@ -35,9 +37,18 @@ func TestDeliveryGranted(t *testing.T) {
 	if strings.TrimSpace(string(got.Key)) != strings.TrimSpace(s.pair.key) {
 		t.Error("the delivered key is not the uploaded one")
 	}
+	lbCert, err := s.identity.Certificate()
+	if err != nil {
+		t.Fatal(err)
+	}
+	digest := sha256.Sum256(r.Signature)
+	certificate := must(s.root(t, demoAccount), t, s.GetServerCertificate,
+		&iammodel.GetServerCertificateInput{ServerCertificateName: model.Ptr("www")})
 	want := map[string]string{
-		"requestId": "req-1", "caller": s.caller.ARN, "instance": instanceA, "arn": s.arn,
-		"accessKeyId": s.caller.AccessKeyID,
+		"requestId": "req-1", "caller": s.caller.ARN, "instance": instanceA, "arn": s.arn, "role": lbRole,
+		"accessKeyId": s.caller.AccessKeyID, "profile": "2", "nonce": r.Nonce, "timestamp": r.Timestamp,
+		"signatureSha256": hex.EncodeToString(digest[:]), "lbcert": instanceA, "lbcertSerial": lbCert.SerialNumber.Text(16),
+		"certificate": *certificate.ServerCertificate.ServerCertificateMetadata.ServerCertificateId,
 	}
 	ev := s.lastEvent(t)
 	if ev.Kind != "delivery.granted" || ev.Subject != instanceA {

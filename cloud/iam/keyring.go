@@ -19,15 +19,28 @@ type keyRecord struct {
 }
 
 const (
-	authorityRecord = "authority" // IAMCERT and IAMPK
-	tokenKeyRecord  = "token-key" // seals session tokens
+	authorityRecord    = "authority"     // IAMCERT and IAMPK of profile 2
+	rsaAuthorityRecord = "authority-rsa" // those of profile 1
+	tokenKeyRecord     = "token-key"     // seals session tokens
 )
 
 // keyring holds the keys that every replica must share.
 type keyring struct {
-	root      *sealer
-	authority *keydelivery.Authority
-	tokens    *sealer
+	root         *sealer
+	authority    *keydelivery.Authority
+	rsaAuthority *keydelivery.Authority // nil where profile 1 is refused
+	tokens       *sealer
+}
+
+// authorityOf returns the identity of a profile, nil where the profile is refused.
+func (k *keyring) authorityOf(p keydelivery.Profile) *keydelivery.Authority {
+	switch p {
+	case keydelivery.Profile1:
+		return k.rsaAuthority
+	case keydelivery.Profile2:
+		return k.authority
+	}
+	return nil
 }
 
 // openKeyring loads the service's keys, or makes them at the first start.
@@ -42,8 +55,14 @@ func openKeyring(ctx context.Context, cfg Config) (*keyring, error) {
 		return nil, err
 	}
 	k := &keyring{root: root}
-	if err := k.loadAuthority(ctx, table, cfg); err != nil {
+	if k.authority, err = k.loadAuthority(ctx, table, cfg, authorityRecord, keydelivery.NewAuthority); err != nil {
 		return nil, err
+	}
+	if cfg.MinDeliveryProfile == keydelivery.Profile1 {
+		k.rsaAuthority, err = k.loadAuthority(ctx, table, cfg, rsaAuthorityRecord, keydelivery.NewRSAAuthority)
+		if err != nil {
+			return nil, err
+		}
 	}
 	return k, k.loadTokenKey(ctx, table, cfg)
 }
@@ -76,10 +95,12 @@ func (k *keyring) openSealed(cfg Config, name string, rec keyRecord) (keydeliver
 	return plain, nil
 }
 
-func (k *keyring) loadAuthority(ctx context.Context, table *store.Table[keyRecord], cfg Config) error {
-	rec, err := shared(ctx, table, authorityRecord, func() (keyRecord, error) {
+func (k *keyring) loadAuthority(ctx context.Context, table *store.Table[keyRecord], cfg Config, name string,
+	create func(time.Time) (*keydelivery.Authority, error),
+) (*keydelivery.Authority, error) {
+	rec, err := shared(ctx, table, name, func() (keyRecord, error) {
 		now := cfg.Clock()
-		a, err := keydelivery.NewAuthority(now)
+		a, err := create(now)
 		if err != nil {
 			return keyRecord{}, err
 		}
@@ -88,21 +109,22 @@ func (k *keyring) loadAuthority(ctx context.Context, table *store.Table[keyRecor
 			return keyRecord{}, err
 		}
 		defer key.Wipe()
-		sealed, err := k.root.seal(authorityRecord, key)
+		sealed, err := k.root.seal(name, key)
 		return keyRecord{CertPEM: string(a.CertificatePEM()), Sealed: sealed, Created: now.UTC()}, err
 	})
 	if err != nil {
-		return fmt.Errorf("load IAM identity: %w", err)
+		return nil, fmt.Errorf("load IAM identity: %w", err)
 	}
-	key, err := k.openSealed(cfg, authorityRecord, rec)
+	key, err := k.openSealed(cfg, name, rec)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer key.Wipe()
-	if k.authority, err = keydelivery.LoadAuthority([]byte(rec.CertPEM), key); err != nil {
-		return fmt.Errorf("load IAM identity: %w", err)
+	authority, err := keydelivery.LoadAuthority([]byte(rec.CertPEM), key)
+	if err != nil {
+		return nil, fmt.Errorf("load IAM identity: %w", err)
 	}
-	return nil
+	return authority, nil
 }
 
 func (k *keyring) loadTokenKey(ctx context.Context, table *store.Table[keyRecord], cfg Config) error {

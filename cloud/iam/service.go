@@ -55,9 +55,7 @@ func New(ctx context.Context, cfg Config) (*Service, error) {
 	}
 	s := &Service{
 		cfg: cfg, keys: keys, policies: policy.NewCache(cfg.CacheSize), sessions: newSessionCache(cfg.CacheSize),
-		checker: keydelivery.NewChecker(keydelivery.CheckerConfig{
-			IAMCert: keys.authority.Certificate(), Now: cfg.Clock, Revoked: cfg.Revoked,
-		}),
+		checker: newChecker(keys, cfg),
 	}
 	s.targets = s.resolvers()
 	s.accounts = newTable(cfg.Store, "iam-accounts", cfg.CacheSize, same[accountRecord])

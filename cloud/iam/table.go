@@ -62,7 +62,7 @@ const rewatch = 200 * time.Millisecond
 func (t *table[T, V]) follow(ctx context.Context, ready chan<- error) {
 	for first := true; ; first = false {
 		watch, cancel := context.WithCancel(ctx)
-		_, changes, err := t.Watch(watch, "")
+		keys, err := t.WatchKeys(watch)
 		if err == nil {
 			t.cache.setLive(true)
 		}
@@ -70,8 +70,8 @@ func (t *table[T, V]) follow(ctx context.Context, ready chan<- error) {
 			ready <- err
 		}
 		if err == nil {
-			for c := range changes {
-				t.cache.drop(c.Key)
+			for key := range keys {
+				t.cache.drop(key)
 			}
 			t.cache.setLive(false)
 		}

@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"os"
 	"sync"
 	"time"
 )
@@ -30,19 +29,28 @@ type Journal struct {
 	history   []Event
 	followers map[chan struct{}]struct{}
 	dropped   int // events that fell out of history
+
+	path    string // of the file, if there is one
+	sync    func() error
+	syncing sync.Mutex
+	written uint64 // records
+	synced  uint64 // of them on the disk for certain; guarded by syncing
 }
 
 // keep bounds the events that late followers still see.
 const keep = 10_000
 
-// Open appends to the file at path, made with mode 0600 when missing.
-func Open(path string) (*Journal, error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+// Open appends to the file at path, made with mode 0600 when missing. A file of 256 MB is put aside, as path with ".1"
+// behind it, and another begun.
+func Open(path string) (*Journal, error) { return openLimited(path, largestFile) }
+
+func openLimited(path string, limit int64) (*Journal, error) {
+	f, err := openFile(path, limit)
 	if err != nil {
-		return nil, fmt.Errorf("open journal: %w", err)
+		return nil, err
 	}
 	j := New(f)
-	j.c = f
+	j.c, j.path, j.sync = f, path, f.sync
 	return j, nil
 }
 
@@ -54,9 +62,50 @@ func New(w io.Writer) *Journal {
 // Record writes ev; a zero Time means now. A fault of the file is kept for Close, never given to the caller: what
 // happened has happened, whether it could be written down or not.
 func (j *Journal) Record(_ context.Context, ev Event) {
-	if j == nil {
-		return
+	if j != nil {
+		_, _ = j.record(ev)
 	}
+}
+
+// RecordSynced writes ev and returns when it is on the disk, and everything before it. Its error means that the
+// record may be lost, so that what it tells must not happen. Records that are made at the same time share a write to
+// the disk.
+func (j *Journal) RecordSynced(ctx context.Context, ev Event) error { return j.BeginSynced(ctx, ev)() }
+
+// BeginSynced writes ev as RecordSynced does and returns at once; wait returns when it is on the disk. It must be
+// called, before anybody learns of what ev tells.
+func (j *Journal) BeginSynced(_ context.Context, ev Event) (wait func() error) {
+	if j == nil {
+		return func() error { return nil }
+	}
+	number, err := j.record(ev)
+	if err != nil || j.sync == nil {
+		return func() error { return err }
+	}
+	done := make(chan error, 1)
+	go func() { done <- j.syncTo(number) }()
+	return func() error { return <-done }
+}
+
+// syncTo returns when the records up to number are on the disk.
+func (j *Journal) syncTo(number uint64) error {
+	j.syncing.Lock()
+	defer j.syncing.Unlock()
+	if j.synced >= number {
+		return nil
+	}
+	j.mu.Lock()
+	written := j.written
+	j.mu.Unlock()
+	if err := j.sync(); err != nil {
+		return fmt.Errorf("sync journal: %w", err)
+	}
+	j.synced = written
+	return nil
+}
+
+// record writes ev and returns its number.
+func (j *Journal) record(ev Event) (number uint64, err error) {
 	if ev.Time.IsZero() {
 		ev.Time = time.Now()
 	}
@@ -66,9 +115,13 @@ func (j *Journal) Record(_ context.Context, ev Event) {
 	if err == nil {
 		_, err = j.w.Write(append(line, '\n'))
 	}
-	if err != nil && j.err == nil {
-		j.err = fmt.Errorf("write journal: %w", err)
+	if err != nil {
+		err = fmt.Errorf("write journal: %w", err)
+		if j.err == nil {
+			j.err = err
+		}
 	}
+	j.written++
 	if len(j.history) == keep {
 		half := keep / 2
 		j.history = append(make([]Event, 0, keep), j.history[half:]...)
@@ -81,6 +134,7 @@ func (j *Journal) Record(_ context.Context, ev Event) {
 		default:
 		}
 	}
+	return j.written, err
 }
 
 // Follow sends the events that are still remembered and then every new one, until ctx ends. A follower that is

@@ -3,7 +3,7 @@ package keydelivery
 import (
 	"bytes"
 	"crypto/ecdsa"
-	"crypto/sha256"
+	"crypto/rsa"
 	"crypto/tls"
 	"encoding/base64"
 	"encoding/xml"
@@ -17,12 +17,12 @@ const Namespace = "http://msgs.eucalyptus.com/4.0"
 
 const purposeAnswer = "userpk"
 
-// Answer is a delivery: the certificate in clear, the key sealed to LBCERT, and IAMPK's signature over both and
-// over what was asked. All fields are as they stand on the wire.
+// Answer is a delivery: the certificate in clear, the key sealed to LBCERT, and IAMPK's signature over both and, in
+// profile 2, over what was asked. All fields are as they stand on the wire.
 type Answer struct {
 	CertificateARN    string // the ARN asked for
 	ServerCertificate string // base64 of the PEM certificate and its chain
-	ServerPk          string // JWE of the PEM key
+	ServerPk          string // profile 2: JWE of the PEM key; profile 1: see wrapped.go
 	Signature         string // base64
 }
 
@@ -35,10 +35,20 @@ type ServerCertificate struct {
 // ErrAnswer means that an answer is not one to the request it came for. What exactly is wrong is not told apart.
 var ErrAnswer = errors.New("answer is not the cloud's to this request")
 
-// Answer seals the key to the LBCERT of a verified request and signs.
+// Answer seals the key to the LBCERT of a verified request and signs. The request must be of the identity's profile.
 func (a *Authority) Answer(v *Verified, certificatePEM []byte, key Secret) (*Answer, error) {
 	r := v.request
-	serverPk, err := seal(v.key, binding{purpose: purposeAnswer, instance: v.instanceID, arn: r.ARN, nonce: r.Nonce}, key)
+	if r.Profile != a.Profile() {
+		return nil, fmt.Errorf("answer a request of profile %d with an identity of profile %d", r.Profile, a.Profile())
+	}
+	var serverPk string
+	var err error
+	switch to := v.key.(type) {
+	case *rsa.PublicKey:
+		serverPk, err = wrap(to, key)
+	case *ecdsa.PublicKey:
+		serverPk, err = seal(to, binding{purpose: purposeAnswer, instance: v.instanceID, arn: r.ARN, nonce: r.Nonce}, key)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -47,7 +57,7 @@ func (a *Authority) Answer(v *Verified, certificatePEM []byte, key Secret) (*Ans
 		ServerCertificate: base64.StdEncoding.EncodeToString(certificatePEM),
 		ServerPk:          serverPk,
 	}
-	signature, err := a.sign(answer.canonical(r.Nonce))
+	signature, err := a.sign(answer.canonical(r))
 	if err != nil {
 		return nil, fmt.Errorf("sign answer: %w", err)
 	}
@@ -55,9 +65,12 @@ func (a *Authority) Answer(v *Verified, certificatePEM []byte, key Secret) (*Ans
 	return answer, nil
 }
 
-// canonical is the text that IAMPK signs.
-func (a *Answer) canonical(nonce string) []byte {
-	return []byte(strings.Join([]string{"2", a.CertificateARN, nonce, a.ServerCertificate, a.ServerPk}, "&"))
+// canonical is the text that IAMPK signs. Profile 1's says nothing of the request: one of its known weaknesses.
+func (a *Answer) canonical(r *Request) []byte {
+	if r.Profile == Profile1 {
+		return []byte(a.ServerCertificate + "&" + a.ServerPk)
+	}
+	return []byte(strings.Join([]string{"2", a.CertificateARN, r.Nonce, a.ServerCertificate, a.ServerPk}, "&"))
 }
 
 // Open verifies with IAMCERT that answer is the cloud's to this very request and opens the key with LBPK. The key
@@ -71,21 +84,25 @@ func (r *Request) Open(answer *Answer, iamCertPEM []byte, id Identity) (*ServerC
 	if err != nil {
 		return nil, err
 	}
-	iamKey, ok := iamCert.PublicKey.(*ecdsa.PublicKey)
-	if !ok {
-		return nil, errors.New("IAMCERT has no P-256 key")
+	if ProfileOf(iamCert.PublicKey) != r.Profile || ProfileOf(cert.PublicKey) != r.Profile {
+		return nil, fmt.Errorf("IAMCERT or LBCERT is not one of profile %d", r.Profile)
 	}
 	signature, err := decodeBase64(answer.Signature)
-	digest := sha256.Sum256(answer.canonical(r.Nonce))
-	if err != nil || answer.CertificateARN != r.ARN || !ecdsa.VerifyASN1(iamKey, digest[:], signature) {
+	if err != nil || answer.CertificateARN != r.ARN || !verify(iamCert.PublicKey, answer.canonical(r), signature) {
 		return nil, ErrAnswer
 	}
 	certificate, err := decodeBase64(answer.ServerCertificate)
 	if err != nil {
 		return nil, ErrAnswer
 	}
-	want := binding{purpose: purposeAnswer, instance: cert.Subject.CommonName, arn: r.ARN, nonce: r.Nonce}
-	userKey, err := open(key, want, answer.ServerPk)
+	var userKey Secret
+	switch own := key.(type) {
+	case *rsa.PrivateKey:
+		userKey, err = unwrap(own, answer.ServerPk)
+	case *ecdsa.PrivateKey:
+		want := binding{purpose: purposeAnswer, instance: cert.Subject.CommonName, arn: r.ARN, nonce: r.Nonce}
+		userKey, err = open(own, want, answer.ServerPk)
+	}
 	if err != nil {
 		return nil, ErrAnswer
 	}

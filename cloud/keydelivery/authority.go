@@ -5,10 +5,9 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/sha256"
+	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"encoding/asn1"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -16,12 +15,12 @@ import (
 	"time"
 )
 
-// Authority is the cloud's IAM identity: IAMCERT with IAMPK. It signs LBCERTs and answers and seals USERPKs at
-// rest.
+// Authority is the cloud's IAM identity in one profile: IAMCERT with IAMPK. It signs LBCERTs and answers; that of
+// profile 2 also seals USERPKs at rest.
 type Authority struct {
 	cert    *x509.Certificate
 	certPEM []byte
-	key     *ecdsa.PrivateKey
+	key     crypto.Signer // *ecdsa.PrivateKey on P-256, or *rsa.PrivateKey
 }
 
 // authorityLife is how long an IAMCERT is valid.
@@ -30,12 +29,25 @@ const authorityLife = 10 * 365 * 24 * time.Hour
 // backdate lets clocks of guests and nodes run a little behind the cloud's.
 const backdate = 5 * time.Minute
 
-// NewAuthority makes a P-256 identity, valid for ten years from now.
+// NewAuthority makes profile 2's P-256 identity, valid for ten years from now.
 func NewAuthority(now time.Time) (*Authority, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, fmt.Errorf("make IAM key: %w", err)
 	}
+	return newAuthority(key, now)
+}
+
+// NewRSAAuthority makes profile 1's RSA 3072 identity, valid for ten years from now. It takes up to a few seconds.
+func NewRSAAuthority(now time.Time) (*Authority, error) {
+	key, err := rsa.GenerateKey(rand.Reader, authorityBits)
+	if err != nil {
+		return nil, fmt.Errorf("make IAM key: %w", err)
+	}
+	return newAuthority(key, now)
+}
+
+func newAuthority(key crypto.Signer, now time.Time) (*Authority, error) {
 	serial, err := newSerial()
 	if err != nil {
 		return nil, err
@@ -44,7 +56,10 @@ func NewAuthority(now time.Time) (*Authority, error) {
 		SerialNumber: serial, Subject: pkix.Name{Organization: []string{"cloudtwin"}, CommonName: "iam"},
 		NotBefore: now.Add(-backdate), NotAfter: now.Add(authorityLife),
 		IsCA: true, BasicConstraintsValid: true, MaxPathLenZero: true,
-		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature | x509.KeyUsageKeyAgreement,
+		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
+	}
+	if ProfileOf(key.Public()) == Profile2 {
+		template.KeyUsage |= x509.KeyUsageKeyAgreement // USERPKs are sealed to it
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
@@ -57,21 +72,24 @@ func NewAuthority(now time.Time) (*Authority, error) {
 	return &Authority{cert: cert, certPEM: encodeCertificate(der), key: key}, nil
 }
 
-// LoadAuthority takes up an identity that was kept; the key must be the certificate's.
+// LoadAuthority takes up an identity that was kept; the key must be the certificate's and tells the profile.
 func LoadAuthority(certPEM []byte, keyPEM Secret) (*Authority, error) {
 	cert, err := parseCertificate(certPEM)
 	if err != nil {
 		return nil, fmt.Errorf("IAM certificate: %w", err)
 	}
-	key, err := parseECKey(keyPEM)
+	key, err := parseKey(keyPEM)
 	if err != nil {
 		return nil, fmt.Errorf("IAM key: %w", err)
 	}
-	if !key.PublicKey.Equal(cert.PublicKey) {
+	if !belongs(key, cert) {
 		return nil, errors.New("IAM key does not belong to the IAM certificate")
 	}
 	return &Authority{cert: cert, certPEM: encodeCertificate(cert.Raw), key: key}, nil
 }
+
+// Profile returns the profile that the identity is for.
+func (a *Authority) Profile() Profile { return ProfileOf(a.key.Public()) }
 
 // CertificatePEM returns IAMCERT.
 func (a *Authority) CertificatePEM() []byte { return append([]byte(nil), a.certPEM...) }
@@ -80,15 +98,19 @@ func (a *Authority) CertificatePEM() []byte { return append([]byte(nil), a.certP
 func (a *Authority) Certificate() *x509.Certificate { return a.cert }
 
 // KeyPEM returns IAMPK, for sealing into the store and nothing else.
-func (a *Authority) KeyPEM() (Secret, error) { return encodeECKey(a.key) }
+func (a *Authority) KeyPEM() (Secret, error) { return encodeKey(a.key) }
 
-// SignLBCert signs an LBCERT: CN is the instance, CA:FALSE, for client authentication only.
+// SignLBCert signs an LBCERT: CN is the instance, CA:FALSE, for client authentication only. The key must be of the
+// identity's profile.
 func (a *Authority) SignLBCert(instanceID string, pub crypto.PublicKey, notBefore, notAfter time.Time) ([]byte, error) {
 	if instanceID == "" {
 		return nil, errors.New("sign LBCERT: instance id is empty")
 	}
 	if !notAfter.After(notBefore) {
 		return nil, fmt.Errorf("sign LBCERT of %s: it would end at %s before it begins", instanceID, notAfter)
+	}
+	if ProfileOf(pub) != a.Profile() {
+		return nil, fmt.Errorf("sign LBCERT of %s: its key is not one of profile %d", instanceID, a.Profile())
 	}
 	serial, err := newSerial()
 	if err != nil {
@@ -107,27 +129,8 @@ func (a *Authority) SignLBCert(instanceID string, pub crypto.PublicKey, notBefor
 	return encodeCertificate(der), nil
 }
 
-// sign returns the ASN.1 ECDSA signature of IAMPK over SHA-256 of text.
-func (a *Authority) sign(text []byte) ([]byte, error) {
-	digest := sha256.Sum256(text)
-	return ecdsa.SignASN1(rand.Reader, a.key, digest[:])
-}
-
-// Identity is an LBVM's own: LBCERT with LBPK as PKCS#8 PEM.
-type Identity struct {
-	CertPEM []byte
-	Key     Secret
-}
-
-// NewLBKey makes an LBPK on P-256.
-func NewLBKey() (*ecdsa.PrivateKey, Secret, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return nil, nil, fmt.Errorf("make LBPK: %w", err)
-	}
-	text, err := encodeECKey(key)
-	return key, text, err
-}
+// sign returns the signature of IAMPK over SHA-256 of text: ECDSA in ASN.1 or RSA PKCS#1 v1.5.
+func (a *Authority) sign(text []byte) ([]byte, error) { return sign(a.key, text) }
 
 // newSerial returns a positive random serial of at most 127 bits.
 func newSerial() (*big.Int, error) {
@@ -159,34 +162,4 @@ func parseCertificate(text []byte) (*x509.Certificate, error) {
 		return nil, fmt.Errorf("parse certificate: %w", err)
 	}
 	return cert, nil
-}
-
-func encodeECKey(key *ecdsa.PrivateKey) (Secret, error) {
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return nil, fmt.Errorf("encode key: %w", err)
-	}
-	defer clear(der)
-	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), nil
-}
-
-func parseECKey(text Secret) (*ecdsa.PrivateKey, error) {
-	block, _ := pem.Decode(text)
-	if block == nil || block.Type != "PRIVATE KEY" {
-		return nil, errors.New("not a PKCS#8 PEM key")
-	}
-	defer clear(block.Bytes)
-	parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
-	if err != nil {
-		// x509's errors may quote what they read.
-		if _, structural := errors.AsType[asn1.StructuralError](err); structural {
-			return nil, errors.New("not a PKCS#8 key: wrong structure")
-		}
-		return nil, errors.New("not a PKCS#8 key")
-	}
-	key, ok := parsed.(*ecdsa.PrivateKey)
-	if !ok || key.Curve != elliptic.P256() {
-		return nil, errors.New("not a P-256 key")
-	}
-	return key, nil
 }

@@ -2,45 +2,13 @@ package keydelivery
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/sha256"
+	"crypto"
 	"crypto/subtle"
 	"crypto/x509"
+	"fmt"
 	"slices"
 	"time"
 )
-
-// Reason is why a delivery was denied. The operator learns it, the caller does not.
-type Reason string
-
-// The reasons, in the order of the protocol's checks. The HTTP signature (check 1) is the front door's.
-const (
-	ReasonMalformed            Reason = "request-malformed"
-	ReasonNotRoleSession       Reason = "not-a-system-role-session" // 2
-	ReasonCertificateMalformed Reason = "lbcert-malformed"          // 3
-	ReasonCertificateKind      Reason = "lbcert-not-end-entity"     // 3
-	ReasonIssuer               Reason = "lbcert-issuer"             // 3
-	ReasonValidity             Reason = "lbcert-validity"           // 3
-	ReasonRevoked              Reason = "lbcert-revoked"            // 3
-	ReasonInstanceMismatch     Reason = "lbcert-of-other-instance"  // 4
-	ReasonTimestamp            Reason = "timestamp"                 // 5
-	ReasonSignature            Reason = "signature"                 // 6
-	ReasonReplay               Reason = "replay"                    // 7
-	ReasonPolicy               Reason = "policy"                    // 8
-	ReasonNoSuchCertificate    Reason = "no-such-certificate"       // 9
-	ReasonProfile              Reason = "profile-refused"
-	ReasonOverload             Reason = "nonce-cache-full"
-	ReasonInternal             Reason = "internal"
-)
-
-// Denial says why a request was refused. Detail is for the operator's journal only.
-type Denial struct {
-	Reason Reason
-	Detail string
-}
-
-func (d *Denial) Error() string { return "delivery denied: " + string(d.Reason) + ": " + d.Detail }
 
 // The bounds of a request's timestamp.
 const (
@@ -48,15 +16,21 @@ const (
 	MaxAhead = 60 * time.Second
 )
 
+// AnswerAgain is how long a profile 1 request may be repeated by the session that sent it first: the original guest
+// signs whole seconds, so two requests of one second are the same.
+const AnswerAgain = 60 * time.Second
+
 // CheckerConfig is what a Checker decides by.
 type CheckerConfig struct {
-	// IAMCert is the certificate that must have signed an LBCERT. Required.
+	// IAMCert is the certificate that must have signed a profile 2 LBCERT. Required.
 	IAMCert *x509.Certificate
+	// RSAIAMCert is the one that must have signed a profile 1 LBCERT; nil refuses profile 1.
+	RSAIAMCert *x509.Certificate
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 	// Revoked tells whether an LBCERT was revoked; nil means that none was.
 	Revoked func(ctx context.Context, cert *x509.Certificate) (bool, error)
-	// MaxNonces bounds the nonces remembered; zero means 1,000,000. When they are used up within MaxAge, requests
+	// MaxNonces bounds the requests remembered; zero means 1,000,000. When they are used up within MaxAge, requests
 	// are refused rather than accepted unseen.
 	MaxNonces int
 }
@@ -67,7 +41,7 @@ type Checker struct {
 	nonces *nonceCache
 }
 
-// NewChecker returns a Checker with an empty nonce cache.
+// NewChecker returns a Checker that remembers no request.
 func NewChecker(cfg CheckerConfig) *Checker {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
@@ -78,11 +52,20 @@ func NewChecker(cfg CheckerConfig) *Checker {
 	return &Checker{cfg: cfg, nonces: newNonceCache(cfg.MaxNonces, MaxAge+MaxAhead)}
 }
 
+// Session is the role session that sent a request, as checks 1 and 2 found it.
+type Session struct {
+	// ID tells the session from every other one: its access key's id.
+	ID string
+	// InstanceID is the instance that the cloud made the session for; empty for none.
+	InstanceID string
+}
+
 // Verified is a request that passed checks 3 to 7. Only a Checker makes one, and only one can be answered.
 type Verified struct {
 	request    *Request
-	key        *ecdsa.PublicKey
+	key        crypto.PublicKey
 	instanceID string
+	cert       *x509.Certificate // LBCERT
 }
 
 // InstanceID returns the instance whose LBCERT signed the request.
@@ -91,84 +74,158 @@ func (v *Verified) InstanceID() string { return v.instanceID }
 // ARN returns the ARN asked for.
 func (v *Verified) ARN() string { return v.request.ARN }
 
-// Verify makes the checks in the protocol's order. callerInstanceID is the instance of the role session that sent
-// the request. The error is always a *Denial.
-func (c *Checker) Verify(ctx context.Context, r *Request, callerInstanceID string) (*Verified, error) {
+// Profile returns the profile in which the answer must be.
+func (v *Verified) Profile() Profile { return v.request.Profile }
+
+// Verify makes the checks in the protocol's order on a request that the session by sent. The error is always a
+// *Denial.
+func (c *Checker) Verify(ctx context.Context, r *Request, by Session) (*Verified, error) {
 	now := c.cfg.Now()
-	if r.Profile != Profile2 {
-		return nil, &Denial{ReasonProfile, "this cloud answers profile 2 only"}
+	if r.Profile != Profile2 && c.cfg.RSAIAMCert == nil {
+		return nil, &Denial{
+			ReasonProfile, fmt.Sprintf("the request is of profile %d", r.Profile),
+			"profile 2, or a cloud that accepts profile 1 (--min-delivery-profile 1)",
+		}
 	}
-	cert, key, err := c.certificate(ctx, r.CertPEM, now)
+	cert, err := c.certificate(ctx, r, now)
 	if err != nil {
 		return nil, err
 	}
 	instance := cert.Subject.CommonName
-	if callerInstanceID == "" || subtle.ConstantTimeCompare([]byte(instance), []byte(callerInstanceID)) != 1 {
-		return nil, &Denial{ReasonInstanceMismatch, "LBCERT is of " + instance + ", the caller is " + callerInstanceID}
+	if by.InstanceID == "" || subtle.ConstantTimeCompare([]byte(instance), []byte(by.InstanceID)) != 1 {
+		return nil, &Denial{
+			ReasonInstanceMismatch, fmt.Sprintf("LBCERT is of %q, the caller is %q", instance, by.InstanceID),
+			"a role session of the instance in LBCERT's CN",
+		}
 	}
 	if err := checkTimestamp(r.Timestamp, now); err != nil {
 		return nil, err
 	}
-	digest := sha256.Sum256(r.canonical())
-	if !ecdsa.VerifyASN1(key, digest[:], r.Signature) {
-		return nil, &Denial{ReasonSignature, "the signature over ARN, timestamp and nonce is not LBCERT's"}
+	if !verify(cert.PublicKey, r.canonical(), r.Signature) {
+		return nil, &Denial{
+			ReasonSignature, "Signature is not one of LBCERT's key over what was sent",
+			r.Profile.signatureKind() + " by LBPK over " + fmt.Sprintf("%q", clip(string(r.canonical()))),
+		}
 	}
-	switch c.nonces.add(instance+"&"+r.Nonce, now) {
-	case nonceSeen:
-		return nil, &Denial{ReasonReplay, "the nonce was used before"}
-	case nonceFull:
-		return nil, &Denial{ReasonOverload, "too many deliveries within " + (MaxAge + MaxAhead).String()}
-	case nonceFresh:
+	if err := c.checkSeen(r, by, now); err != nil {
+		return nil, err
 	}
-	return &Verified{request: r, key: key, instanceID: instance}, nil
+	return &Verified{request: r, key: cert.PublicKey, instanceID: instance, cert: cert}, nil
+}
+
+// signatureKind names how LBPK signs a request.
+func (p Profile) signatureKind() string {
+	if p == Profile1 {
+		return "RSA PKCS#1 v1.5 with SHA-256"
+	}
+	return "ECDSA with SHA-256"
 }
 
 // certificate is check 3.
-func (c *Checker) certificate(
-	ctx context.Context,
-	text []byte,
-	now time.Time,
-) (*x509.Certificate, *ecdsa.PublicKey, error) {
-	cert, err := parseCertificate(text)
+func (c *Checker) certificate(ctx context.Context, r *Request, now time.Time) (*x509.Certificate, error) {
+	cert, err := parseCertificate(r.CertPEM)
 	if err != nil {
-		return nil, nil, &Denial{ReasonCertificateMalformed, err.Error()}
+		return nil, &Denial{
+			ReasonCertificateMalformed, err.Error(), "DelegationCertificate is base64 of one PEM certificate",
+		}
 	}
-	key, ok := cert.PublicKey.(*ecdsa.PublicKey)
-	if !ok || key.Curve != elliptic.P256() {
-		return nil, nil, &Denial{ReasonCertificateMalformed, "its key is not P-256"}
+	if ProfileOf(cert.PublicKey) != r.Profile {
+		return nil, &Denial{
+			ReasonCertificateMalformed, "its key is a " + cert.PublicKeyAlgorithm.String() + " key",
+			fmt.Sprintf("a key of profile %d: %s", r.Profile, map[Profile]string{
+				Profile1: "RSA 2048", Profile2: "P-256"}[r.Profile]),
+		}
 	}
 	if cert.IsCA || !cert.BasicConstraintsValid || cert.KeyUsage&x509.KeyUsageDigitalSignature == 0 ||
 		!slices.Contains(cert.ExtKeyUsage, x509.ExtKeyUsageClientAuth) {
-		return nil, nil, &Denial{ReasonCertificateKind, "want CA:FALSE, digitalSignature and clientAuth"}
+		return nil, &Denial{
+			ReasonCertificateKind, fmt.Sprintf("CA is %t, key usage %#x, extended key usage %v", cert.IsCA, int(cert.KeyUsage),
+				cert.ExtKeyUsage), "CA:FALSE, digitalSignature and clientAuth",
+		}
 	}
-	if err := cert.CheckSignatureFrom(c.cfg.IAMCert); err != nil {
-		return nil, nil, &Denial{ReasonIssuer, "not signed by IAMCERT: " + err.Error()}
+	iamCert := c.cfg.IAMCert
+	if r.Profile == Profile1 {
+		iamCert = c.cfg.RSAIAMCert
+	}
+	if err := cert.CheckSignatureFrom(iamCert); err != nil {
+		return nil, &Denial{
+			ReasonIssuer, fmt.Sprintf("issuer %q, and IAMCERT's key did not sign it: %s", clip(cert.Issuer.String()), err),
+			fmt.Sprintf("a signature by profile %d's IAMCERT, serial %x", r.Profile, iamCert.SerialNumber),
+		}
 	}
 	if now.Before(cert.NotBefore) || now.After(cert.NotAfter) {
-		return nil, nil, &Denial{ReasonValidity, "valid from " + cert.NotBefore.Format(time.RFC3339) + " to " +
-			cert.NotAfter.Format(time.RFC3339)}
-	}
-	if c.cfg.Revoked != nil {
-		revoked, err := c.cfg.Revoked(ctx, cert)
-		if err != nil {
-			return nil, nil, &Denial{ReasonInternal, "ask for revocations: " + err.Error()}
-		}
-		if revoked {
-			return nil, nil, &Denial{ReasonRevoked, "serial " + cert.SerialNumber.String()}
+		return nil, &Denial{
+			ReasonValidity, "valid from " + cert.NotBefore.Format(time.RFC3339) + " to " +
+				cert.NotAfter.Format(time.RFC3339), "a validity that covers " + now.UTC().Format(time.RFC3339),
 		}
 	}
-	return cert, key, nil
+	return cert, c.checkRevoked(ctx, cert)
+}
+
+func (c *Checker) checkRevoked(ctx context.Context, cert *x509.Certificate) error {
+	if c.cfg.Revoked == nil {
+		return nil
+	}
+	revoked, err := c.cfg.Revoked(ctx, cert)
+	if err != nil {
+		return &Denial{Reason: ReasonInternal, Detail: "ask for revocations: " + err.Error()}
+	}
+	if revoked {
+		return &Denial{
+			ReasonRevoked, fmt.Sprintf("serial %x of %q", cert.SerialNumber, clip(cert.Subject.CommonName)),
+			"an LBCERT that was not revoked, of an instance that lives",
+		}
+	}
+	return nil
+}
+
+// StillGood asks again whether the LBCERT of a verified request was revoked. Between Verify and the answer other
+// checks look at instants of their own; what was revoked stays so, so an LBCERT that is good now was good at all of
+// them. The error is a *Denial.
+func (c *Checker) StillGood(ctx context.Context, v *Verified) error {
+	return c.checkRevoked(ctx, v.cert)
 }
 
 // checkTimestamp is check 5.
 func checkTimestamp(text string, now time.Time) error {
 	at, err := time.Parse(timestampLayout, text)
 	if err != nil {
-		return &Denial{ReasonTimestamp, "not of the form YYYY-MM-DDTHH:MM:SSZ"}
+		return &Denial{ReasonTimestamp, fmt.Sprintf("Timestamp is %q", clip(text)), "the form YYYY-MM-DDTHH:MM:SSZ"}
 	}
 	if age := now.Sub(at); age > MaxAge || age < -MaxAhead {
-		return &Denial{ReasonTimestamp, "age " + age.Round(time.Second).String() + ", want at most " +
-			MaxAge.String() + " and at most " + MaxAhead.String() + " ahead"}
+		return &Denial{
+			ReasonTimestamp, "age " + age.Round(time.Second).String(),
+			"at most " + MaxAge.String() + " old and at most " + MaxAhead.String() + " ahead",
+		}
 	}
 	return nil
+}
+
+// checkSeen is check 7.
+func (c *Checker) checkSeen(r *Request, by Session, now time.Time) error {
+	seen, again, wanted := "nonce\x00"+r.Nonce, time.Duration(0), "a nonce that was never used"
+	if r.Profile == Profile1 {
+		// There is no nonce, but one key makes one PKCS#1 v1.5 signature over a text.
+		seen, again = "signature\x00"+string(r.Signature), AnswerAgain
+		wanted = "the session that sent it first, within " + AnswerAgain.String() + ", or a later Timestamp"
+	}
+	switch c.nonces.add(by.InstanceID+"\x00"+seen, by.ID, again, now) {
+	case nonceSeen:
+		return &Denial{ReasonReplay, "the request was seen before", wanted}
+	case nonceFull:
+		return &Denial{
+			ReasonOverload, fmt.Sprintf("%d deliveries within %s", c.cfg.MaxNonces, MaxAge+MaxAhead), "fewer of them",
+		}
+	case nonceFresh:
+	}
+	return nil
+}
+
+// clip bounds a text that a caller chose.
+func clip(text string) string {
+	const most = 300
+	if len(text) > most {
+		text = text[:most]
+	}
+	return text
 }

@@ -3,7 +3,6 @@ package keydelivery
 import (
 	"crypto/ecdsa"
 	"crypto/x509"
-	"errors"
 	"fmt"
 )
 
@@ -32,6 +31,10 @@ func SealCredential(
 	if !ok {
 		return nil, fmt.Errorf("seal credential to node %s: its NODECERT has no P-256 key", nodeID)
 	}
+	profile, err := id.Profile()
+	if err != nil {
+		return nil, fmt.Errorf("seal credential of %s: %w", instanceID, err)
+	}
 	sealedKey, err := seal(to, binding{purpose: purposeKey, node: nodeID, instance: instanceID}, id.Key)
 	if err != nil {
 		return nil, err
@@ -40,7 +43,7 @@ func SealCredential(
 	if err != nil {
 		return nil, err
 	}
-	return &Credential{SealedKey: sealedKey, SealedCert: sealedCert, IAMCertPEM: iamCertPEM, Profile: Profile2}, nil
+	return &Credential{SealedKey: sealedKey, SealedCert: sealedCert, IAMCertPEM: iamCertPEM, Profile: profile}, nil
 }
 
 // Open opens the credential with NODEPK. It refuses one that was sealed for another node, another instance or
@@ -56,28 +59,14 @@ func (c *Credential) Open(nodeKey *ecdsa.PrivateKey, nodeID, instanceID string) 
 		return Identity{}, fmt.Errorf("credential of %s: certificate: %w", instanceID, err)
 	}
 	id := Identity{CertPEM: cert, Key: key}
-	if _, _, err := id.parse(); err != nil {
+	lbCert, _, err := id.parse()
+	// How long a node keeps the medium hangs on the profile, which comes in clear.
+	if err == nil && ProfileOf(lbCert.PublicKey) != c.Profile {
+		err = fmt.Errorf("LBCERT is not one of profile %d", c.Profile)
+	}
+	if err != nil {
 		key.Wipe()
 		return Identity{}, fmt.Errorf("credential of %s: %w", instanceID, err)
 	}
 	return id, nil
 }
-
-// parse returns the identity's parts, which must belong together.
-func (id Identity) parse() (*x509.Certificate, *ecdsa.PrivateKey, error) {
-	cert, err := parseCertificate(id.CertPEM)
-	if err != nil {
-		return nil, nil, fmt.Errorf("LBCERT: %w", err)
-	}
-	key, err := parseECKey(id.Key)
-	if err != nil {
-		return nil, nil, fmt.Errorf("LBPK: %w", err)
-	}
-	if !key.PublicKey.Equal(cert.PublicKey) {
-		return nil, nil, errors.New("LBPK does not belong to LBCERT")
-	}
-	return cert, key, nil
-}
-
-// Certificate returns LBCERT.
-func (id Identity) Certificate() (*x509.Certificate, error) { return parseCertificate(id.CertPEM) }

@@ -21,7 +21,10 @@ const (
 	instance = "i-0123456789abcdef0"
 )
 
-var now = time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)
+var (
+	now     = time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)
+	session = keydelivery.Session{ID: "ASIAEXAMPLE", InstanceID: instance}
+)
 
 // world is the cast of one delivery.
 type world struct {
@@ -102,7 +105,7 @@ func (w *world) deliver(t testing.TB, r *keydelivery.Request) (*keydelivery.Answ
 	if err != nil {
 		return nil, err
 	}
-	verified, err := w.checker.Verify(t.Context(), received, instance)
+	verified, err := w.checker.Verify(t.Context(), received, session)
 	if err != nil {
 		return nil, err
 	}
@@ -224,7 +227,7 @@ func TestVerifyDenies(t *testing.T) {
 			if tt.alter != nil {
 				tt.alter(r)
 			}
-			_, err := w.checker.Verify(t.Context(), r, caller)
+			_, err := w.checker.Verify(t.Context(), r, keydelivery.Session{ID: "session", InstanceID: caller})
 			denial, ok := errors.AsType[*keydelivery.Denial](err)
 			if !ok || denial.Reason != tt.want {
 				t.Errorf("got %v, want reason %s", err, tt.want)
@@ -251,7 +254,7 @@ func TestNonceCacheIsBoundedAndForgets(t *testing.T) {
 		IAMCert: w.authority.Certificate(), Now: func() time.Time { return clock }, MaxNonces: 2,
 	})
 	verify := func() error {
-		_, err := checker.Verify(t.Context(), w.request(t, w.id, clock), instance)
+		_, err := checker.Verify(t.Context(), w.request(t, w.id, clock), session)
 		return err
 	}
 	for range 2 {
@@ -273,7 +276,7 @@ func TestRevoked(t *testing.T) {
 	checker := keydelivery.NewChecker(keydelivery.CheckerConfig{
 		IAMCert: w.authority.Certificate(), Now: func() time.Time { return now }, Revoked: revokeAll,
 	})
-	_, err := checker.Verify(t.Context(), w.request(t, w.id, now), instance)
+	_, err := checker.Verify(t.Context(), w.request(t, w.id, now), session)
 	if denial, ok := errors.AsType[*keydelivery.Denial](err); !ok || denial.Reason != keydelivery.ReasonRevoked {
 		t.Errorf("got %v, want %s", err, keydelivery.ReasonRevoked)
 	}

@@ -3,8 +3,9 @@
 // them. Cloud, node and agent share it; it imports none of them and keeps no state but a cache of nonces.
 //
 // Read in the order of the key's journey: keyword.go (who asks for a credential), authority.go (IAMCERT and
-// LBCERT), credential.go (cloud to node), medium.go (node to guest), request.go and checks.go (guest to cloud),
-// answer.go (cloud to guest). The names IAMCERT, NODECERT, LBCERT and USERPK are those of the protocol's document.
+// LBCERT), credential.go (cloud to node), medium.go and boot.go (node to guest), request.go and checks.go (guest to
+// cloud), answer.go (cloud to guest). The names IAMCERT, NODECERT, LBCERT and USERPK are those of the protocol's
+// document.
 package keydelivery
 
 // Profile is the variant of the protocol. Profile 1 is the original one, with RSA identities; profile 2 uses

@@ -301,7 +301,7 @@ func FuzzParseRequest(f *testing.F) {
 			return
 		}
 		if r, err := keydelivery.ParseRequest(form); err == nil {
-			_, _ = w.checker.Verify(t.Context(), r, instance)
+			_, _ = w.checker.Verify(t.Context(), r, session)
 		}
 	})
 }

@@ -14,13 +14,11 @@ import (
 const (
 	CredentialFile = "credential"
 	BootFile       = "cloudtwin.json"
+	// RehearsalFile, alone on its medium, is for a copy of a template that is kept in store until it is needed: the
+	// guest plays its start once, says "rehearsed" on its console, and waits for its own medium. The file holds
+	// EntropySize bytes of fresh randomness, for that copy alone.
+	RehearsalFile = "rehearse"
 )
-
-// EntropySize is how many bytes of fresh randomness a medium carries.
-const EntropySize = 64
-
-// BootFormat is the version of BootFile that this package writes and reads.
-const BootFormat = 1
 
 // ErrMedium means that a medium is not what the protocol says; the wrapping error names the file and the field.
 var ErrMedium = errors.New("bad medium")
@@ -32,16 +30,6 @@ type Medium struct {
 	CloudCertPEM []byte
 	LBKey        Secret
 	Boot         Boot
-}
-
-// Boot is BootFile: how the guest reaches the cloud.
-type Boot struct {
-	FormatVersion int               `json:"formatVersion"`
-	InstanceID    string            `json:"instanceId"`
-	Endpoints     map[string]string `json:"endpoints"` // service (iam, elb) to base URL
-	CAPEM         string            `json:"caPem"`     // what signed the endpoints' certificates
-	Entropy       []byte            `json:"entropy"`   // EntropySize bytes, made for this medium
-	Region        string            `json:"region"`
 }
 
 // credentialFile is CredentialFile as the original guest reads it.
@@ -61,19 +49,41 @@ func (m *Medium) Files() (map[string][]byte, error) {
 	if err := m.validate(); err != nil {
 		return nil, err
 	}
-	b64 := base64.StdEncoding.EncodeToString
-	credential, err := json.Marshal(credentialFile{
-		InstanceCert: b64(m.LBCertPEM), IAMCert: b64(m.IAMCertPEM), IAMToken: "NULL",
-		CloudCert: b64(m.CloudCertPEM), InstanceKey: b64(m.LBKey),
-	})
+	files, err := m.Boot.Files()
 	if err != nil {
-		return nil, fmt.Errorf("encode %s: %w", CredentialFile, err)
+		return nil, err
 	}
-	boot, err := json.Marshal(m.Boot)
-	if err != nil {
-		return nil, fmt.Errorf("encode %s: %w", BootFile, err)
+	files[CredentialFile] = m.credential()
+	return files, nil
+}
+
+// credential writes CredentialFile into one buffer, which the caller can wipe: encoding/json would leave LBPK in strings
+// and buffers of its own. Neither base64 nor the names need quoting.
+func (m *Medium) credential() []byte {
+	fields := []struct {
+		name  string
+		value []byte
+	}{
+		{"instance_pub_key", m.LBCertPEM}, {"iam_pub_key", m.IAMCertPEM}, {"iam_token", nil},
+		{"euca_pub_key", m.CloudCertPEM}, {"instance_pk", m.LBKey},
 	}
-	return map[string][]byte{CredentialFile: credential, BootFile: boot}, nil
+	const punctuation = len(`,"":""`)
+	size := len("{}") + len(iamToken)
+	for _, f := range fields {
+		size += len(f.name) + punctuation + base64.StdEncoding.EncodedLen(len(f.value))
+	}
+	out := append(make([]byte, 0, size), '{')
+	for i, f := range fields {
+		if i > 0 {
+			out = append(out, ',')
+		}
+		out = append(append(append(out, '"'), f.name...), `":"`...)
+		if f.name == "iam_token" {
+			out = append(out, iamToken...)
+		}
+		out = append(base64.StdEncoding.AppendEncode(out, f.value), '"')
+	}
+	return append(out, '}')
 }
 
 // ReadMedium reads and checks a medium: every file bounded, every field named when it is wrong, key and
@@ -117,17 +127,13 @@ func (m *Medium) validate() error {
 		return fmt.Errorf("%w: %s: iam_pub_key: %w", ErrMedium, CredentialFile, err)
 	}
 	switch b := m.Boot; {
-	case b.FormatVersion != BootFormat:
-		return fmt.Errorf("%w: %s: formatVersion is %d, this reads %d", ErrMedium, BootFile, b.FormatVersion, BootFormat)
 	case b.InstanceID != cert.Subject.CommonName:
 		return fmt.Errorf("%w: %s is for instance %q, the credential for %q", ErrMedium, BootFile, b.InstanceID,
 			cert.Subject.CommonName)
 	case b.Endpoints["iam"] == "" || b.Endpoints["elb"] == "":
 		return fmt.Errorf("%w: %s: endpoints must name iam and elb", ErrMedium, BootFile)
-	case len(b.Entropy) != EntropySize:
-		return fmt.Errorf("%w: %s: entropy has %d bytes, want %d", ErrMedium, BootFile, len(b.Entropy), EntropySize)
 	}
-	return nil
+	return m.Boot.validate()
 }
 
 func readJSON(fsys fs.FS, name string, into any) error {

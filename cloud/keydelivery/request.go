@@ -1,9 +1,7 @@
 package keydelivery
 
 import (
-	"crypto/ecdsa"
 	"crypto/rand"
-	"crypto/sha256"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -22,6 +20,7 @@ const (
 const (
 	timestampLayout = "2006-01-02T15:04:05Z"
 	nonceSize       = 32
+	iamToken        = "NULL"
 )
 
 // Request asks for the certificate and key behind an ARN. Make one with NewRequest or ParseRequest.
@@ -29,7 +28,7 @@ type Request struct {
 	ARN       string
 	CertPEM   []byte // LBCERT
 	Timestamp string
-	Nonce     string // base64, profile 2
+	Nonce     string // base64, profile 2 only
 	Signature []byte
 	Profile   Profile
 }
@@ -37,22 +36,24 @@ type Request struct {
 // ErrRequest means that a request lacks a field or holds a malformed one; the wrapping error names it.
 var ErrRequest = errors.New("bad request")
 
-// NewRequest makes a profile 2 request signed with LBPK. Every request has a fresh nonce and is sent once.
+// NewRequest makes a request of the identity's profile, signed with LBPK. In profile 2 every request has a fresh nonce
+// and is sent once.
 func NewRequest(arn string, id Identity, now time.Time) (*Request, error) {
 	_, key, err := id.parse()
 	if err != nil {
 		return nil, err
 	}
-	nonce := make([]byte, nonceSize)
-	if _, err := rand.Read(nonce); err != nil {
-		return nil, fmt.Errorf("make nonce: %w", err)
-	}
 	r := &Request{
-		ARN: arn, CertPEM: id.CertPEM, Profile: Profile2,
-		Timestamp: now.UTC().Format(timestampLayout), Nonce: base64.StdEncoding.EncodeToString(nonce),
+		ARN: arn, CertPEM: id.CertPEM, Profile: ProfileOf(key.Public()), Timestamp: now.UTC().Format(timestampLayout),
 	}
-	digest := sha256.Sum256(r.canonical())
-	if r.Signature, err = ecdsa.SignASN1(rand.Reader, key, digest[:]); err != nil {
+	if r.Profile == Profile2 {
+		nonce := make([]byte, nonceSize)
+		if _, err := rand.Read(nonce); err != nil {
+			return nil, fmt.Errorf("make nonce: %w", err)
+		}
+		r.Nonce = base64.StdEncoding.EncodeToString(nonce)
+	}
+	if r.Signature, err = sign(key, r.canonical()); err != nil {
 		return nil, fmt.Errorf("sign request: %w", err)
 	}
 	return r, nil
@@ -60,25 +61,32 @@ func NewRequest(arn string, id Identity, now time.Time) (*Request, error) {
 
 // canonical is the text that LBPK signs.
 func (r *Request) canonical() []byte {
+	if r.Profile == Profile1 {
+		return []byte(r.ARN + "&" + r.Timestamp)
+	}
 	return []byte(strings.Join([]string{"2", r.ARN, r.Timestamp, r.Nonce}, "&"))
 }
 
-// Form returns the request as form fields, Action and Version among them.
+// Form returns the request as form fields, Action and Version among them. AuthSignature is the medium's iam_token,
+// which has been NULL since the protocol's beginning: nothing hangs on it.
 func (r *Request) Form() url.Values {
-	return url.Values{
+	form := url.Values{
 		"Action":                {Action},
 		"Version":               {Version},
 		"CertificateArn":        {r.ARN},
 		"DelegationCertificate": {base64.StdEncoding.EncodeToString(r.CertPEM)},
-		"AuthSignature":         {"NULL"},
+		"AuthSignature":         {iamToken},
 		"Timestamp":             {r.Timestamp},
 		"Signature":             {base64.StdEncoding.EncodeToString(r.Signature)},
-		"Profile":               {strconv.Itoa(int(r.Profile))},
-		"Nonce":                 {r.Nonce},
 	}
+	if r.Profile != Profile1 {
+		form.Set("Profile", strconv.Itoa(int(r.Profile)))
+		form.Set("Nonce", r.Nonce)
+	}
+	return form
 }
 
-// ParseRequest reads a request's form fields. It checks their form, not their truth: that is Checker's.
+// ParseRequest reads a request's form fields. It checks that they are there, not their truth: that is Checker's.
 func ParseRequest(form url.Values) (*Request, error) {
 	r := &Request{ARN: form.Get("CertificateArn"), Timestamp: form.Get("Timestamp"), Nonce: form.Get("Nonce")}
 	for _, name := range []string{"CertificateArn", "DelegationCertificate", "Timestamp", "Signature"} {
@@ -97,13 +105,9 @@ func ParseRequest(form url.Values) (*Request, error) {
 	default:
 		return nil, fmt.Errorf("%w: Profile must be 1 or 2", ErrRequest)
 	}
-	var err error
-	if r.CertPEM, err = decodeBase64(form.Get("DelegationCertificate")); err != nil {
-		return nil, fmt.Errorf("%w: DelegationCertificate is not base64", ErrRequest)
-	}
-	if r.Signature, err = decodeBase64(form.Get("Signature")); err != nil {
-		return nil, fmt.Errorf("%w: Signature is not base64", ErrRequest)
-	}
+	// What cannot be decoded fails the check that it is for, in that check's turn.
+	r.CertPEM, _ = decodeBase64(form.Get("DelegationCertificate"))
+	r.Signature, _ = decodeBase64(form.Get("Signature"))
 	if r.Profile == Profile2 {
 		// The exact text is signed and cached, so only one spelling of a nonce may pass.
 		nonce, err := base64.StdEncoding.Strict().DecodeString(r.Nonce)

@@ -76,14 +76,25 @@ func open(key *ecdsa.PrivateKey, want binding, message string) (Secret, error) {
 	return plaintext, nil
 }
 
+var errNoSealing = errors.New("profile 1's IAM identity seals nothing at rest")
+
 const purposeAtRest = "at-rest:"
 
-// SealAtRest seals a secret to IAMCERT for keeping in the store. It opens under the same purpose only.
+// SealAtRest seals a secret to IAMCERT for keeping in the store. It opens under the same purpose only. Profile 2's
+// identity does it for both profiles: an RSA one is not for sealing.
 func (a *Authority) SealAtRest(purpose string, plaintext Secret) (string, error) {
-	return seal(&a.key.PublicKey, binding{purpose: purposeAtRest + purpose}, plaintext)
+	to, ok := a.key.Public().(*ecdsa.PublicKey)
+	if !ok {
+		return "", errNoSealing
+	}
+	return seal(to, binding{purpose: purposeAtRest + purpose}, plaintext)
 }
 
 // OpenAtRest opens what SealAtRest made. The caller wipes the secret after use.
 func (a *Authority) OpenAtRest(purpose, sealed string) (Secret, error) {
-	return open(a.key, binding{purpose: purposeAtRest + purpose}, sealed)
+	key, ok := a.key.(*ecdsa.PrivateKey)
+	if !ok {
+		return nil, errNoSealing
+	}
+	return open(key, binding{purpose: purposeAtRest + purpose}, sealed)
 }

@@ -204,8 +204,12 @@ type NodeStatus struct {
 	Hypervisor    string                 `protobuf:"bytes,4,opt,name=hypervisor,proto3" json:"hypervisor,omitempty"`                                                                   // for example "libvirt QEMU 7.2.22"
 	Accelerator   string                 `protobuf:"bytes,5,opt,name=accelerator,proto3" json:"accelerator,omitempty"`                                                                 // kvm, tcg, none
 	Images        map[string]string      `protobuf:"bytes,6,rep,name=images,proto3" json:"images,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // image name -> manifest digest (sha256:hex)
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	// What a guest takes of memory_mb_total: so many MB, and so many percent of its own memory. Both zero: as for a guest
+	// that is booted by itself.
+	GuestFixedMb       uint32 `protobuf:"varint,7,opt,name=guest_fixed_mb,json=guestFixedMb,proto3" json:"guest_fixed_mb,omitempty"`
+	GuestMemoryPercent uint32 `protobuf:"varint,8,opt,name=guest_memory_percent,json=guestMemoryPercent,proto3" json:"guest_memory_percent,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *NodeStatus) Reset() {
@@ -278,6 +282,20 @@ func (x *NodeStatus) GetImages() map[string]string {
 		return x.Images
 	}
 	return nil
+}
+
+func (x *NodeStatus) GetGuestFixedMb() uint32 {
+	if x != nil {
+		return x.GuestFixedMb
+	}
+	return 0
+}
+
+func (x *NodeStatus) GetGuestMemoryPercent() uint32 {
+	if x != nil {
+		return x.GuestMemoryPercent
+	}
+	return 0
 }
 
 type InstanceStatus struct {
@@ -488,15 +506,18 @@ func (x *Desired) GetServices() *Services {
 
 // Services tells the node how its guests reach the cloud.
 type Services struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	GuestAddress  string                 `protobuf:"bytes,1,opt,name=guest_address,json=guestAddress,proto3" json:"guest_address,omitempty"`   // host:port inside the guests' network, for example 169.254.169.253:443
-	ApiAddress    string                 `protobuf:"bytes,2,opt,name=api_address,json=apiAddress,proto3" json:"api_address,omitempty"`         // host:port as the node reaches it
-	ApiUrl        string                 `protobuf:"bytes,3,opt,name=api_url,json=apiUrl,proto3" json:"api_url,omitempty"`                     // what the medium tells the guest, for example https://169.254.169.253
-	CaPem         []byte                 `protobuf:"bytes,4,opt,name=ca_pem,json=caPem,proto3" json:"ca_pem,omitempty"`                        // what signed the API's certificate
-	CloudCertPem  []byte                 `protobuf:"bytes,5,opt,name=cloud_cert_pem,json=cloudCertPem,proto3" json:"cloud_cert_pem,omitempty"` // the medium's euca_pub_key
-	Region        string                 `protobuf:"bytes,6,opt,name=region,proto3" json:"region,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	GuestAddress string                 `protobuf:"bytes,1,opt,name=guest_address,json=guestAddress,proto3" json:"guest_address,omitempty"`   // host:port inside the guests' network, for example 169.254.169.253:443
+	ApiAddress   string                 `protobuf:"bytes,2,opt,name=api_address,json=apiAddress,proto3" json:"api_address,omitempty"`         // host:port as the node reaches it
+	ApiUrl       string                 `protobuf:"bytes,3,opt,name=api_url,json=apiUrl,proto3" json:"api_url,omitempty"`                     // what the medium tells the guest, for example https://169.254.169.253
+	CaPem        []byte                 `protobuf:"bytes,4,opt,name=ca_pem,json=caPem,proto3" json:"ca_pem,omitempty"`                        // what signed the API's certificate
+	CloudCertPem []byte                 `protobuf:"bytes,5,opt,name=cloud_cert_pem,json=cloudCertPem,proto3" json:"cloud_cert_pem,omitempty"` // the medium's euca_pub_key
+	Region       string                 `protobuf:"bytes,6,opt,name=region,proto3" json:"region,omitempty"`
+	// The same over plain HTTP, for original guests, which know nothing else; empty when there are none.
+	GuestPlainAddress string `protobuf:"bytes,7,opt,name=guest_plain_address,json=guestPlainAddress,proto3" json:"guest_plain_address,omitempty"`
+	ApiPlainAddress   string `protobuf:"bytes,8,opt,name=api_plain_address,json=apiPlainAddress,proto3" json:"api_plain_address,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *Services) Reset() {
@@ -567,6 +588,20 @@ func (x *Services) GetCloudCertPem() []byte {
 func (x *Services) GetRegion() string {
 	if x != nil {
 		return x.Region
+	}
+	return ""
+}
+
+func (x *Services) GetGuestPlainAddress() string {
+	if x != nil {
+		return x.GuestPlainAddress
+	}
+	return ""
+}
+
+func (x *Services) GetApiPlainAddress() string {
+	if x != nil {
+		return x.ApiPlainAddress
 	}
 	return ""
 }
@@ -1126,7 +1161,7 @@ const file_nodelink_proto_rawDesc = "" +
 	"\x06Report\x125\n" +
 	"\x04node\x18\x01 \x01(\v2!.cloudtwin.nodelink.v1.NodeStatusR\x04node\x12C\n" +
 	"\tinstances\x18\x02 \x03(\v2%.cloudtwin.nodelink.v1.InstanceStatusR\tinstances\x12\x14\n" +
-	"\x05first\x18\x03 \x01(\bR\x05first\"\xb4\x02\n" +
+	"\x05first\x18\x03 \x01(\bR\x05first\"\x8c\x03\n" +
 	"\n" +
 	"NodeStatus\x12&\n" +
 	"\x0fmemory_mb_total\x18\x01 \x01(\x04R\rmemoryMbTotal\x12$\n" +
@@ -1136,7 +1171,9 @@ const file_nodelink_proto_rawDesc = "" +
 	"hypervisor\x18\x04 \x01(\tR\n" +
 	"hypervisor\x12 \n" +
 	"\vaccelerator\x18\x05 \x01(\tR\vaccelerator\x12E\n" +
-	"\x06images\x18\x06 \x03(\v2-.cloudtwin.nodelink.v1.NodeStatus.ImagesEntryR\x06images\x1a9\n" +
+	"\x06images\x18\x06 \x03(\v2-.cloudtwin.nodelink.v1.NodeStatus.ImagesEntryR\x06images\x12$\n" +
+	"\x0eguest_fixed_mb\x18\a \x01(\rR\fguestFixedMb\x120\n" +
+	"\x14guest_memory_percent\x18\b \x01(\rR\x12guestMemoryPercent\x1a9\n" +
 	"\vImagesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xc4\x01\n" +
@@ -1163,7 +1200,7 @@ const file_nodelink_proto_rawDesc = "" +
 	"\bsnapshot\x18\x01 \x01(\bR\bsnapshot\x121\n" +
 	"\x03run\x18\x02 \x03(\v2\x1f.cloudtwin.nodelink.v1.InstanceR\x03run\x12\x16\n" +
 	"\x06remove\x18\x03 \x03(\tR\x06remove\x12;\n" +
-	"\bservices\x18\x04 \x01(\v2\x1f.cloudtwin.nodelink.v1.ServicesR\bservices\"\xbe\x01\n" +
+	"\bservices\x18\x04 \x01(\v2\x1f.cloudtwin.nodelink.v1.ServicesR\bservices\"\x9a\x02\n" +
 	"\bServices\x12#\n" +
 	"\rguest_address\x18\x01 \x01(\tR\fguestAddress\x12\x1f\n" +
 	"\vapi_address\x18\x02 \x01(\tR\n" +
@@ -1171,7 +1208,9 @@ const file_nodelink_proto_rawDesc = "" +
 	"\aapi_url\x18\x03 \x01(\tR\x06apiUrl\x12\x15\n" +
 	"\x06ca_pem\x18\x04 \x01(\fR\x05caPem\x12$\n" +
 	"\x0ecloud_cert_pem\x18\x05 \x01(\fR\fcloudCertPem\x12\x16\n" +
-	"\x06region\x18\x06 \x01(\tR\x06region\"\xc0\a\n" +
+	"\x06region\x18\x06 \x01(\tR\x06region\x12.\n" +
+	"\x13guest_plain_address\x18\a \x01(\tR\x11guestPlainAddress\x12*\n" +
+	"\x11api_plain_address\x18\b \x01(\tR\x0fapiPlainAddress\"\xc0\a\n" +
 	"\bInstance\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1d\n" +
 	"\n" +

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"time"
 
 	"github.com/cloudtwin/cloudtwin/cloud/journal"
@@ -46,6 +47,12 @@ func (c *Client) Credentials(ctx context.Context) (credentials Credentials, err 
 // NewNodeToken makes a one-time token with which a node enrols.
 func (c *Client) NewNodeToken(ctx context.Context) (token string, err error) {
 	return token, c.call(ctx, http.MethodPost, "/node-token", &token)
+}
+
+// Request asks for the events of one request, none when it is not known; an empty id means the latest request that
+// was denied.
+func (c *Client) Request(ctx context.Context, id string) (events []journal.Event, err error) {
+	return events, c.call(ctx, http.MethodGet, "/request?id="+url.QueryEscape(id), &events)
 }
 
 // Shutdown asks the cloud to end.

@@ -90,6 +90,9 @@ type Backend interface {
 	NewNodeToken(ctx context.Context) (string, error)
 	// Follow sends events that are remembered and then new ones until ctx ends.
 	Follow(ctx context.Context) <-chan journal.Event
+	// Request returns the events of one request, none when it is not known. An empty id means the latest request that
+	// was denied.
+	Request(ctx context.Context, id string) ([]journal.Event, error)
 	// Shutdown begins the cloud's end and returns at once.
 	Shutdown()
 }
@@ -146,6 +149,10 @@ func handler(running context.Context, backend Backend) http.Handler {
 	mux.HandleFunc("POST /node-token", func(w http.ResponseWriter, r *http.Request) {
 		token, err := backend.NewNodeToken(r.Context())
 		reply(w, token, err)
+	})
+	mux.HandleFunc("GET /request", func(w http.ResponseWriter, r *http.Request) {
+		events, err := backend.Request(r.Context(), r.URL.Query().Get("id"))
+		reply(w, events, err)
 	})
 	mux.HandleFunc("POST /shutdown", func(w http.ResponseWriter, _ *http.Request) {
 		reply(w, "stopping", nil)

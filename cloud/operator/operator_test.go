@@ -29,7 +29,10 @@ func (b *backend) Credentials(context.Context) (operator.Credentials, error) {
 }
 func (b *backend) NewNodeToken(context.Context) (string, error)    { return "token", nil }
 func (b *backend) Follow(ctx context.Context) <-chan journal.Event { return b.journal.Follow(ctx) }
-func (b *backend) Shutdown()                                       { b.stop() }
+func (b *backend) Request(_ context.Context, id string) ([]journal.Event, error) {
+	return b.journal.Request(id)
+}
+func (b *backend) Shutdown() { b.stop() }
 
 func TestSocket(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
@@ -63,7 +66,13 @@ func TestSocket(t *testing.T) {
 	if token, err := client.NewNodeToken(ctx); err != nil || token != "token" {
 		t.Errorf("token %q, %v", token, err)
 	}
-	log.Record(ctx, journal.Event{Kind: "one"})
+	log.Record(ctx, journal.Event{Kind: "one", Attributes: map[string]string{journal.RequestID: "a b"}})
+	if events, err := client.Request(ctx, "a b"); err != nil || len(events) != 1 || events[0].Kind != "one" {
+		t.Errorf("events of the request: %v, %v", events, err)
+	}
+	if events, err := client.Request(ctx, "none"); err != nil || len(events) != 0 {
+		t.Errorf("events of no request: %v, %v", events, err)
+	}
 	var kinds []string
 	if err := client.Follow(ctx, func(ev journal.Event) bool {
 		kinds = append(kinds, ev.Kind)

@@ -86,38 +86,28 @@ func (s *Service) Plan(_ context.Context, need Need, count int) ([]Choice, error
 	now := s.cfg.Clock()
 	var candidates []candidate
 	refusal := &NoCapacityError{Need: need}
-	for _, nl := range s.view.all() {
-		c := s.newCandidate(nl)
-		if reason := c.lacks(need, s.cfg.GuestOverheadMB, s.live(nl.Node, now)); reason != "" {
-			refusal.add(c.shortage(reason))
-			continue
+	s.view.each(func(n *Node, l Load) {
+		c := s.newCandidate(n, l)
+		if reason := s.lacks(&c, need, s.live(n, now)); reason != "" {
+			refusal.add(c, reason)
+			return
 		}
-		cert, err := x509.ParseCertificate(nl.Node.CertificateDER)
-		if err != nil {
-			return nil, fmt.Errorf("parse certificate of node %s: %w", nl.Node.ID, err)
-		}
-		c.cert = cert
 		candidates = append(candidates, c)
-	}
+	})
 	var choices []Choice
 	for len(choices) < count {
-		best := -1
-		for i := range candidates {
-			if candidates[i].lacks(need, s.cfg.GuestOverheadMB, true) != "" {
-				continue
-			}
-			if best < 0 || candidates[i].score() > candidates[best].score() {
-				best = i
-			}
-		}
-		if best < 0 {
+		best := s.best(candidates, need)
+		if best == nil {
 			break
 		}
-		c := &candidates[best]
-		c.freeMB -= need.MemoryMB + s.cfg.GuestOverheadMB
-		c.freeVCPUs -= need.VCPUs
+		best.freeMB -= s.takes(&best.node.Status, need.load())
+		best.freeVCPUs -= need.VCPUs
+		cert, err := x509.ParseCertificate(best.node.CertificateDER)
+		if err != nil {
+			return nil, fmt.Errorf("parse certificate of node %s: %w", best.node.ID, err)
+		}
 		choices = append(choices, Choice{
-			NodeID: c.node.ID, Certificate: c.cert, ImageDigest: c.node.Status.Images[need.Image],
+			NodeID: best.node.ID, Certificate: cert, ImageDigest: best.node.Status.Images[need.Image],
 		})
 	}
 	if len(choices) == 0 {
@@ -126,32 +116,58 @@ func (s *Service) Plan(_ context.Context, need Need, count int) ([]Choice, error
 	return choices, nil
 }
 
+// best returns the candidate with the most room, nil when none has enough. Among equals each call begins with
+// another one, so that launches at the same time do not all reserve on one node and wait for each other.
+func (s *Service) best(candidates []candidate, need Need) *candidate {
+	var best *candidate
+	first := int(s.turns.Add(1) % uint64(max(1, len(candidates))))
+	for i := range candidates {
+		c := &candidates[(first+i)%len(candidates)]
+		if s.lacks(c, need, true) == "" && (best == nil || c.score() > best.score()) {
+			best = c
+		}
+	}
+	return best
+}
+
 type candidate struct {
-	node              Node
-	cert              *x509.Certificate
+	node              *Node
 	freeMB, freeVCPUs int
 }
 
-func (s *Service) newCandidate(nl NodeLoad) candidate {
-	st := nl.Node.Status
+func (s *Service) newCandidate(n *Node, l Load) candidate {
+	st := &n.Status
 	// The host's own word counts as well as our bookkeeping: somebody else may use its memory.
-	hostFree := st.MemoryMBFree - max(0, nl.Load.MemoryMB-nl.Node.ReservedMBAtReport)
+	reserved := s.takes(st, l)
+	hostFree := st.MemoryMBFree - max(0, reserved-n.ReservedMBAtReport)
 	return candidate{
-		node:      nl.Node,
-		freeMB:    min(st.MemoryMBTotal-nl.Load.MemoryMB, hostFree),
-		freeVCPUs: st.Cores*s.cfg.VCPUsPerCore - nl.Load.VCPUs,
+		node:      n,
+		freeMB:    min(st.MemoryMBTotal-reserved, hostFree),
+		freeVCPUs: st.Cores*s.cfg.VCPUsPerCore - l.VCPUs,
 	}
 }
 
+// takes is how much of a node's memory the guests of a load take, in MB.
+func (s *Service) takes(st *Status, l Load) int {
+	fixed, percent := st.GuestFixedMB, st.GuestMemoryPercent
+	if fixed == 0 && percent == 0 {
+		fixed, percent = s.cfg.GuestOverheadMB, 100
+	}
+	return l.Instances*fixed + l.MemoryMB*percent/100
+}
+
+// load is what one instance adds to its node's.
+func (n Need) load() Load { return Load{MemoryMB: n.MemoryMB, VCPUs: n.VCPUs, Instances: 1} }
+
 // lacks returns what c misses for need, or "".
-func (c *candidate) lacks(need Need, overheadMB int, live bool) string {
+func (s *Service) lacks(c *candidate, need Need, live bool) string {
 	digest, held := c.node.Status.Images[need.Image]
 	switch {
 	case !live:
 		return "life (it is down)"
 	case need.Image != "" && (!held || need.Digest != "" && digest != need.Digest):
 		return "the image"
-	case c.freeMB < need.MemoryMB+overheadMB:
+	case c.freeMB < s.takes(&c.node.Status, need.load()):
 		return "memory"
 	case c.freeVCPUs < need.VCPUs:
 		return "cores"
@@ -161,22 +177,18 @@ func (c *candidate) lacks(need Need, overheadMB int, live bool) string {
 
 // score is the share of the node that is free, of memory or of cores, whichever is scarcer.
 func (c *candidate) score() float64 {
-	st := c.node.Status
+	st := &c.node.Status
 	return min(float64(c.freeMB)/float64(max(st.MemoryMBTotal, 1)), float64(c.freeVCPUs)/float64(max(st.Cores, 1)))
 }
 
-func (c *candidate) shortage(reason string) Shortage {
-	return Shortage{
-		NodeID: c.node.ID, Reason: reason, FreeMemoryMB: max(c.freeMB, 0), FreeVCPUs: max(c.freeVCPUs, 0),
-	}
-}
-
-func (e *NoCapacityError) add(sh Shortage) {
+func (e *NoCapacityError) add(c candidate, reason string) {
 	if len(e.Nodes) == 8 {
 		e.More++
 		return
 	}
-	e.Nodes = append(e.Nodes, sh)
+	e.Nodes = append(e.Nodes, Shortage{
+		NodeID: c.node.ID, Reason: reason, FreeMemoryMB: max(c.freeMB, 0), FreeVCPUs: max(c.freeVCPUs, 0),
+	})
 }
 
 // Reserve takes need from nodeID as part of tx, or returns a *NoCapacityError when it has become full. It must be
@@ -193,14 +205,15 @@ func (s *Service) Reserve(tx *store.Tx, nodeID string, need Need) error {
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return err
 	}
+	was := load
 	load.NodeID = nodeID
-	load.MemoryMB += need.MemoryMB + s.cfg.GuestOverheadMB
+	load.MemoryMB += need.MemoryMB
 	load.VCPUs += need.VCPUs
 	load.Instances++
 	load.Version++
 	reason := ""
 	switch {
-	case load.MemoryMB > node.Status.MemoryMBTotal:
+	case s.takes(&node.Status, load) > node.Status.MemoryMBTotal:
 		reason = "memory"
 	case load.VCPUs > node.Status.Cores*s.cfg.VCPUsPerCore:
 		reason = "cores"
@@ -209,8 +222,8 @@ func (s *Service) Reserve(tx *store.Tx, nodeID string, need Need) error {
 	}
 	return &NoCapacityError{Need: need, Nodes: []Shortage{{
 		NodeID: nodeID, Reason: reason,
-		FreeMemoryMB: max(0, node.Status.MemoryMBTotal-load.MemoryMB+need.MemoryMB+s.cfg.GuestOverheadMB),
-		FreeVCPUs:    max(0, node.Status.Cores*s.cfg.VCPUsPerCore-load.VCPUs+need.VCPUs),
+		FreeMemoryMB: max(0, node.Status.MemoryMBTotal-s.takes(&node.Status, was)),
+		FreeVCPUs:    max(0, node.Status.Cores*s.cfg.VCPUsPerCore-was.VCPUs),
 	}}}
 }
 
@@ -223,7 +236,7 @@ func (s *Service) Release(tx *store.Tx, nodeID string, need Need) error {
 	if err != nil {
 		return err
 	}
-	load.MemoryMB = max(0, load.MemoryMB-need.MemoryMB-s.cfg.GuestOverheadMB)
+	load.MemoryMB = max(0, load.MemoryMB-need.MemoryMB)
 	load.VCPUs = max(0, load.VCPUs-need.VCPUs)
 	load.Instances = max(0, load.Instances-1)
 	load.Version++

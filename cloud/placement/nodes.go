@@ -29,7 +29,7 @@ type Node struct {
 	CertificateDER []byte // its NODECERT
 	EnrolledAt     time.Time
 	Status         Status
-	// LastSeen is the last sign of life, to about a third of Config.DownAfter.
+	// LastSeen is the last sign of life that changed the record; zero until the first. Later ones are in presence.
 	LastSeen time.Time
 	// Down is set when signs of life ceased, until the next one.
 	Down bool
@@ -47,12 +47,15 @@ type Status struct {
 	Hypervisor    string
 	Accelerator   string            // kvm, tcg, none
 	Images        map[string]string // image name -> "sha256:" + hex digest of its manifest
+	// GuestFixedMB and GuestMemoryPercent are what a guest takes of MemoryMBTotal: so many MB, and so many percent of
+	// its own memory. Both zero: Config.GuestOverheadMB and all of its memory.
+	GuestFixedMB, GuestMemoryPercent int
 }
 
 // Load is what the instances placed on a node have reserved.
 type Load struct {
 	NodeID    string
-	MemoryMB  int // overhead included
+	MemoryMB  int // their own; what that is on the node follows from its Status
 	VCPUs     int
 	Instances int
 	Version   uint64 // grows with every write
@@ -90,7 +93,8 @@ func (s *Service) Authenticate(ctx context.Context, nodeID string, cert *x509.Ce
 // is written, so that the heartbeats of many nodes do not flood the store.
 func (s *Service) Report(ctx context.Context, nodeID string, status *Status) error {
 	now := s.cfg.Clock()
-	if n, ok := s.view.node(nodeID); ok && !s.worthWriting(n, status, now) {
+	if n, ok := s.view.node(nodeID); ok && !worthWriting(n, status) {
+		s.presence.hear(nodeID, now)
 		return nil
 	}
 	cameBack := false
@@ -108,7 +112,7 @@ func (s *Service) Report(ctx context.Context, nodeID string, status *Status) err
 			if err != nil && !errors.Is(err, store.ErrNotFound) {
 				return err
 			}
-			n.Status, n.ReservedMBAtReport = *status, load.MemoryMB
+			n.Status, n.ReservedMBAtReport = *status, s.takes(status, load)
 		}
 		written = n
 		return s.nodes.In(tx).Put(nodeID, n)
@@ -120,14 +124,15 @@ func (s *Service) Report(ctx context.Context, nodeID string, status *Status) err
 		return fmt.Errorf("report of node %s: %w", nodeID, err)
 	}
 	s.view.applyNode(store.Change[Node]{Key: nodeID, Value: &written})
+	s.presence.hear(nodeID, now)
 	if cameBack {
 		s.record(ctx, "node.up", nodeID, map[string]string{"hypervisor": written.Status.Hypervisor})
 	}
 	return nil
 }
 
-func (s *Service) worthWriting(n Node, status *Status, now time.Time) bool {
-	if n.Down || now.Sub(n.LastSeen) >= s.cfg.DownAfter/3 {
+func worthWriting(n Node, status *Status) bool {
+	if n.Down || n.LastSeen.IsZero() {
 		return true
 	}
 	if status == nil {
@@ -136,6 +141,7 @@ func (s *Service) worthWriting(n Node, status *Status, now time.Time) bool {
 	old := n.Status
 	drift := old.MemoryMBFree - status.MemoryMBFree
 	return drift*drift > 64*64 || old.MemoryMBTotal != status.MemoryMBTotal || old.Cores != status.Cores ||
+		old.GuestFixedMB != status.GuestFixedMB || old.GuestMemoryPercent != status.GuestMemoryPercent ||
 		old.Hypervisor != status.Hypervisor || old.Accelerator != status.Accelerator ||
 		!maps.Equal(old.Images, status.Images)
 }
@@ -144,12 +150,12 @@ func (s *Service) worthWriting(n Node, status *Status, now time.Time) bool {
 func (s *Service) Sweep(ctx context.Context) {
 	now := s.cfg.Clock()
 	for _, nl := range s.view.all() {
-		if nl.Node.Down || s.live(nl.Node, now) {
+		if nl.Node.Down || s.live(&nl.Node, now) {
 			continue
 		}
 		marked := false
 		n, err := s.nodes.Update(ctx, nl.Node.ID, func(n *Node) error {
-			if marked = !n.Down && !s.live(*n, now); marked {
+			if marked = !n.Down && !s.live(n, now); marked {
 				n.Down = true
 				n.Version++
 			}
@@ -162,8 +168,12 @@ func (s *Service) Sweep(ctx context.Context) {
 	}
 }
 
-func (s *Service) live(n Node, now time.Time) bool {
-	return !n.Down && now.Sub(n.LastSeen) < s.cfg.DownAfter
+func (s *Service) live(n *Node, now time.Time) bool {
+	last := n.LastSeen
+	if heard := s.presence.last(n.ID); heard.After(last) {
+		last = heard
+	}
+	return !n.Down && now.Sub(last) < s.cfg.DownAfter
 }
 
 // Remove forgets a node: its NODECERT is worth nothing from then on. ErrNodeInUse while instances are on it.
@@ -190,6 +200,7 @@ func (s *Service) Remove(ctx context.Context, nodeID string) error {
 		return fmt.Errorf("remove node: %w", err)
 	}
 	s.view.applyNode(store.Change[Node]{Key: nodeID})
+	s.presence.forget(nodeID)
 	s.record(ctx, "node.removed", nodeID, nil)
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cloudtwin/cloudtwin/cloud/journal"
@@ -28,8 +29,9 @@ type Config struct {
 	DownAfter time.Duration
 	// TokenLife is how long an enrolment token can be used; default 1 h.
 	TokenLife time.Duration
-	// GuestOverheadMB is what a guest costs its host beside its own memory, in MB; default 140: QEMU's copy of the
-	// kernel and, without KVM, the translated code (measured: 236 MB resident for a guest of 96).
+	// GuestOverheadMB is what a guest costs its host beside its own memory, in MB, on a node that does not say what a
+	// guest costs there; default 140: QEMU's copy of the kernel and, without KVM, the translated code (measured: 236 MB
+	// resident for a guest of 96).
 	GuestOverheadMB int
 	// VCPUsPerCore is how many virtual CPUs may be placed on one core; default 128. Guests of this cloud mostly
 	// wait, so memory is what runs out first.
@@ -75,13 +77,16 @@ func (c Config) withDefaults() Config {
 
 // Service is the cloud's placement. Its methods may be called from any goroutine.
 type Service struct {
-	cfg    Config
-	nodes  *store.Table[Node]
-	loads  *store.Table[Load]
-	tokens *store.Table[tokenRecord]
-	view   view
-	cancel context.CancelFunc
-	done   sync.WaitGroup
+	cfg       Config
+	nodes     *store.Table[Node]
+	loads     *store.Table[Load]
+	tokens    *store.Table[tokenRecord]
+	presences *store.Table[presenceRecord]
+	view      view
+	presence  *presence
+	turns     atomic.Uint64
+	cancel    context.CancelFunc
+	done      sync.WaitGroup
 }
 
 // New starts the service: it reads the nodes and follows their records until Close.
@@ -95,6 +100,7 @@ func New(ctx context.Context, cfg Config) (*Service, error) {
 		loads:  store.NewTable[Load](cfg.Store, "placement-loads"),
 		tokens: store.NewTable[tokenRecord](cfg.Store, "placement-tokens"),
 	}
+	s.presences, s.presence = store.NewTable[presenceRecord](cfg.Store, "placement-presence"), newPresence()
 	s.view.init()
 	// The service outlives the call that starts it; Close ends it.
 	ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
@@ -105,6 +111,14 @@ func New(ctx context.Context, cfg Config) (*Service, error) {
 	if err := follow(ctx, &s.done, s.loads, s.view.setLoads, s.view.applyLoad); err != nil {
 		s.Close()
 		return nil, fmt.Errorf("follow loads: %w", err)
+	}
+	if err := s.forgetProcesses(ctx); err != nil {
+		s.Close()
+		return nil, fmt.Errorf("read signs of life: %w", err)
+	}
+	if err := follow(ctx, &s.done, s.presences, s.presence.set, s.presence.apply); err != nil {
+		s.Close()
+		return nil, fmt.Errorf("follow signs of life: %w", err)
 	}
 	s.done.Go(func() { s.watchLiveness(ctx) })
 	return s, nil
@@ -158,6 +172,7 @@ func (s *Service) watchLiveness(ctx context.Context) {
 	for {
 		select {
 		case <-tick.C:
+			s.publish(ctx)
 			s.Sweep(ctx)
 		case <-ctx.Done():
 			return

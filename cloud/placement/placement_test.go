@@ -213,6 +213,66 @@ func TestConcurrentReservationsDoNotOverbook(t *testing.T) {
 	}
 }
 
+func TestWhatAGuestTakesIsTheNodesWord(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		status placement.Status
+		want   int
+	}{
+		// 24 GiB, of which a node offers nine tenths.
+		{name: "booted by itself", want: 93},
+		{name: "the same, said", status: placement.Status{GuestFixedMB: 140, GuestMemoryPercent: 100}, want: 93},
+		{name: "forked", status: placement.Status{GuestFixedMB: 45}, want: 256}, // as many as the cores carry
+		{name: "simulated, with many cores", status: placement.Status{GuestFixedMB: 1, Cores: 1000}, want: 22118},
+		{name: "half of its memory", status: placement.Status{GuestFixedMB: 40, GuestMemoryPercent: 50}, want: 251},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			f := start(t, nil)
+			st := tt.status
+			st.MemoryMBTotal, st.MemoryMBFree, st.Cores = 22118, 24576, max(2, st.Cores)
+			f.addNode(t, "node-1", st)
+			need := placement.Need{MemoryMB: 96, VCPUs: 1}
+			choices, err := f.Plan(t.Context(), need, 30000)
+			if err != nil || len(choices) != tt.want {
+				t.Fatalf("room for %d (%v), want %d", len(choices), err, tt.want)
+			}
+		})
+	}
+}
+
+// A node that comes back with other guests is counted anew, and what it gave is taken back in full.
+func TestWhatAGuestTakesChanges(t *testing.T) {
+	f := start(t, nil)
+	st := placement.Status{MemoryMBTotal: 500, MemoryMBFree: 10_000, Cores: 2, GuestFixedMB: 45}
+	f.addNode(t, "node-1", st)
+	need := placement.Need{MemoryMB: 96, VCPUs: 1}
+	change := func(do func(*store.Tx) error) error { return f.store.Txn(t.Context(), do) }
+	reserve := func(tx *store.Tx) error { return f.Reserve(tx, "node-1", need) }
+	for i := range 3 {
+		if err := change(reserve); err != nil {
+			t.Fatalf("reserve %d: %v", i, err)
+		}
+	}
+	st.GuestFixedMB, st.GuestMemoryPercent = 140, 100
+	if err := f.Report(t.Context(), "node-1", &st); err != nil {
+		t.Fatal(err)
+	}
+	if err := change(reserve); !errors.Is(err, placement.ErrNoCapacity) {
+		t.Errorf("three guests of 236 MB and one more in 500 MB: %v", err)
+	}
+	for range 3 {
+		if err := change(func(tx *store.Tx) error { return f.Release(tx, "node-1", need) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := f.Refresh(t.Context(), "node-1"); err != nil {
+		t.Fatal(err)
+	}
+	if l := f.Nodes()[0].Load; l.MemoryMB != 0 || l.VCPUs != 0 || l.Instances != 0 {
+		t.Errorf("what is left of three released guests: %+v", l)
+	}
+}
+
 func TestLiveness(t *testing.T) {
 	f := start(t, nil)
 	ctx := t.Context()
@@ -251,6 +311,51 @@ func TestLiveness(t *testing.T) {
 	}
 	if err := f.Report(ctx, "stranger", nil); !errors.Is(err, placement.ErrNoNode) {
 		t.Errorf("report of an unknown node: %v", err)
+	}
+}
+
+// Another process of the cloud hears of a node's life from the one that the node is connected to.
+func TestProcessesShareTheSignsOfLife(t *testing.T) {
+	const downAfter = time.Hour // so that nothing happens by itself
+	f := start(t, func(c *placement.Config) { c.DownAfter = downAfter })
+	f.addNode(t, "node-1", placement.Status{MemoryMBTotal: 1000, MemoryMBFree: 1000, Cores: 2})
+	process := func() *placement.Service {
+		s, err := placement.New(t.Context(), placement.Config{
+			Store: f.store, CA: f.ca, Clock: f.clock.Now, DownAfter: downAfter,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(s.Close)
+		return s
+	}
+	other := process()
+	before := f.Nodes()[0].Node.Version
+	f.clock.Add(50 * time.Minute)
+	if err := f.Report(t.Context(), "node-1", nil); err != nil {
+		t.Fatal(err)
+	}
+	f.Publish(t.Context())
+	for deadline := time.Now().Add(20 * time.Second); other.Heard("node-1").Before(f.clock.Now().Add(-time.Second)); {
+		if time.Now().After(deadline) {
+			t.Fatal("the other process did not hear of it")
+		}
+		<-time.After(5 * time.Millisecond)
+	}
+	f.clock.Add(59 * time.Minute)
+	need := placement.Need{MemoryMB: 96, VCPUs: 1}
+	for name, s := range map[string]*placement.Service{"one that runs": other, "one that begins": process()} {
+		s.Sweep(t.Context())
+		if _, _, err := s.Choose(t.Context(), need); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if after := f.Nodes()[0].Node.Version; after != before {
+		t.Errorf("%d writes of the node's record for a heartbeat", after-before)
+	}
+	f.clock.Add(2 * time.Minute)
+	if _, _, err := other.Choose(t.Context(), need); !errors.Is(err, placement.ErrNoCapacity) {
+		t.Errorf("a silent node was chosen: %v", err)
 	}
 }
 

@@ -52,7 +52,12 @@ func startEmbedded(ctx context.Context, cfg Config) (*Store, error) {
 		server.Close()
 		return nil, fmt.Errorf("wait for etcd in %s: %w", cfg.Dir, ctx.Err())
 	}
-	return &Store{client: v3client.New(server.Server), server: server, room: room}, nil
+	s := &Store{client: v3client.New(server.Server), server: server, room: room}
+	// The store outlives the call that opens it; Close ends it.
+	loop, stop := context.WithCancel(context.WithoutCancel(ctx))
+	s.stop = stop
+	s.done.Go(func() { s.compactLoop(loop) })
+	return s, nil
 }
 
 func embeddedConfig(cfg Config, fatal *fatalCore) *embed.Config {
@@ -68,7 +73,9 @@ func embeddedConfig(cfg Config, fatal *fatalCore) *embed.Config {
 	// A lone member need not wait for others to object: elections are settled in tens of milliseconds.
 	ec.TickMs, ec.ElectionMs = 10, 50
 	ec.QuotaBackendBytes = 8 << 30
-	ec.AutoCompactionMode, ec.AutoCompactionRetention = embed.CompactorModeRevision, "10000"
+	// A snapshot costs little here, and the log since the last one is kept in memory. No follower has to catch up.
+	ec.SnapshotCount, ec.SnapshotCatchUpEntries = 5_000, 100
+	ec.MaxWalFiles = 2
 	// etcd ends the process over damaged files; as a panic it can be turned into an error.
 	quiet := zap.New(fatal, zap.WithFatalHook(zapcore.WriteThenPanic))
 	ec.ZapLoggerBuilder = embed.NewZapLoggerBuilder(quiet)

@@ -10,6 +10,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -68,6 +69,8 @@ type Store struct {
 	// room is asked before every write; its error, ErrFull, refuses the write. Nil with an external cluster, which
 	// guards its own disk.
 	room func() error
+	stop context.CancelFunc // ends the embedded server's loops
+	done sync.WaitGroup
 }
 
 // Open starts the embedded server or connects to the cluster and returns when records can be read and written.
@@ -102,6 +105,10 @@ func connect(ctx context.Context, cfg Config) (*Store, error) {
 
 // Close ends the embedded server or the connection. Watches end with it.
 func (s *Store) Close() error {
+	if s.stop != nil {
+		s.stop()
+		s.done.Wait()
+	}
 	err := s.client.Close()
 	if s.server != nil {
 		s.server.Close()
@@ -110,6 +117,15 @@ func (s *Store) Close() error {
 		return nil
 	}
 	return err
+}
+
+// readOptions are for reading what is there now. The embedded server is a cluster of one: what it has answered a write
+// with it reads, so nobody else need be asked.
+func (s *Store) readOptions() []clientv3.OpOption {
+	if s.server == nil {
+		return nil
+	}
+	return []clientv3.OpOption{clientv3.WithSerializable()}
 }
 
 // Size returns the bytes that the embedded server's database takes; zero for an external cluster.

@@ -89,6 +89,25 @@ func TestUpdateLosesNoWrite(t *testing.T) {
 	}
 }
 
+// TestUpdateOfADeletedRecord deletes the record while it is being changed.
+func TestUpdateOfADeletedRecord(t *testing.T) {
+	ctx, table := t.Context(), store.NewTable[fruit](open(t), "fruit")
+	if err := table.Create(ctx, "a", fruit{Name: "apple"}); err != nil {
+		t.Fatal(err)
+	}
+	runs := 0
+	_, err := table.Update(ctx, "a", func(*fruit) error {
+		runs++
+		return table.Delete(ctx, "a")
+	})
+	if !errors.Is(err, store.ErrNotFound) || runs != 1 {
+		t.Errorf("Update: %v after %d runs, want ErrNotFound after one", err, runs)
+	}
+	if _, err := table.Get(ctx, "a"); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("the deleted record: %v, want ErrNotFound", err)
+	}
+}
+
 func TestUpdateRefusedWritesNothing(t *testing.T) {
 	ctx, table := t.Context(), store.NewTable[fruit](open(t), "fruit")
 	if err := table.Create(ctx, "a", fruit{Name: "apple"}); err != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
@@ -27,15 +28,20 @@ func (t *Table[T]) Get(ctx context.Context, key string) (T, error) {
 }
 
 func (t *Table[T]) get(ctx context.Context, key string) (value T, modRevision int64, err error) {
-	resp, err := t.store.client.Get(ctx, t.prefix+key)
+	resp, err := t.store.client.Get(ctx, t.prefix+key, t.store.readOptions()...)
 	if err != nil {
 		return value, 0, t.wrap("read", key, err)
 	}
-	if len(resp.Kvs) == 0 {
+	return t.read(key, resp.Kvs)
+}
+
+// read takes the record out of an answer.
+func (t *Table[T]) read(key string, kvs []*mvccpb.KeyValue) (value T, modRevision int64, err error) {
+	if len(kvs) == 0 {
 		return value, 0, t.wrap("read", key, ErrNotFound)
 	}
-	value, err = t.decode(resp.Kvs[0].Value)
-	return value, resp.Kvs[0].ModRevision, err
+	value, err = t.decode(kvs[0].Value)
+	return value, kvs[0].ModRevision, err
 }
 
 // Create writes a new record, or returns ErrExists and changes nothing.
@@ -94,32 +100,39 @@ func (t *Table[T]) Delete(ctx context.Context, key string) error {
 // begins again, so change may run several times and must have no other effect. An error from change is returned
 // as it is and nothing is written. The record as written is returned.
 func (t *Table[T]) Update(ctx context.Context, key string, change func(*T) error) (T, error) {
-	path := t.prefix + key
-	for {
-		value, revision, err := t.get(ctx, key)
-		if err != nil {
-			return value, err
-		}
+	value, revision, err := t.get(ctx, key)
+	for err == nil {
 		if err := change(&value); err != nil {
 			return value, err
 		}
-		data, err := t.encode(value)
-		if err != nil {
+		resp, err := t.replace(ctx, key, value, revision)
+		if err != nil || resp.Succeeded {
 			return value, err
 		}
-		if err := t.store.writable(); err != nil {
-			return value, t.wrap("update", key, err)
-		}
-		resp, err := t.store.client.Txn(ctx).
-			If(clientv3.Compare(clientv3.ModRevision(path), "=", revision)).
-			Then(clientv3.OpPut(path, data)).Commit()
-		if err != nil {
-			return value, t.wrap("update", key, err)
-		}
-		if resp.Succeeded {
-			return value, nil
+		if value, revision, err = t.read(key, resp.Responses[0].GetResponseRange().Kvs); err != nil {
+			return value, err
 		}
 	}
+	return value, err
+}
+
+// replace writes a record that was last written by revision; if it was by another one, it returns the record.
+func (t *Table[T]) replace(ctx context.Context, key string, value T, revision int64) (*clientv3.TxnResponse, error) {
+	data, err := t.encode(value)
+	if err != nil {
+		return nil, err
+	}
+	if err := t.store.writable(); err != nil {
+		return nil, t.wrap("update", key, err)
+	}
+	path := t.prefix + key
+	resp, err := t.store.client.Txn(ctx).
+		If(clientv3.Compare(clientv3.ModRevision(path), "=", revision)).
+		Then(clientv3.OpPut(path, data)).Else(clientv3.OpGet(path)).Commit()
+	if err != nil {
+		return nil, t.wrap("update", key, err)
+	}
+	return resp, nil
 }
 
 // List returns the records whose keys begin with keyPrefix, in key order.
@@ -129,7 +142,7 @@ func (t *Table[T]) List(ctx context.Context, keyPrefix string) ([]T, error) {
 }
 
 func (t *Table[T]) list(ctx context.Context, keyPrefix string) ([]T, int64, error) {
-	resp, err := t.store.client.Get(ctx, t.prefix+keyPrefix, clientv3.WithPrefix())
+	resp, err := t.store.client.Get(ctx, t.prefix+keyPrefix, append(t.store.readOptions(), clientv3.WithPrefix())...)
 	if err != nil {
 		return nil, 0, t.wrap("list", keyPrefix, err)
 	}
@@ -144,7 +157,8 @@ func (t *Table[T]) list(ctx context.Context, keyPrefix string) ([]T, int64, erro
 
 // Keys returns the keys that begin with keyPrefix, in order, without reading the records.
 func (t *Table[T]) Keys(ctx context.Context, keyPrefix string) ([]string, error) {
-	resp, err := t.store.client.Get(ctx, t.prefix+keyPrefix, clientv3.WithPrefix(), clientv3.WithKeysOnly())
+	resp, err := t.store.client.Get(ctx, t.prefix+keyPrefix,
+		append(t.store.readOptions(), clientv3.WithPrefix(), clientv3.WithKeysOnly())...)
 	if err != nil {
 		return nil, t.wrap("list keys of", keyPrefix, err)
 	}

@@ -78,7 +78,8 @@ func offences(p listed) []string {
 	}{{"imports", p.Imports}, {"tests import", p.TestImports}, {"tests import", p.XTestImports}} {
 		for _, imported := range kind.imports {
 			ours, isOurs := strings.CutPrefix(imported, modulePath+"/")
-			if !isOurs || r.allows(ours) {
+			// What tests read is there for every test.
+			if !isOurs || r.allows(ours) || kind.what != "imports" && covers("fixtures", ours) {
 				continue
 			}
 			found = append(found, fmt.Sprintf("%s %s %s, against the rule %q (it may import of ours: %s)",

@@ -59,6 +59,8 @@ var rules = []rule{
 	{Package: "node", Floor: "of the cloud, only what they share on the wire",
 		Allows: []string{"cloud/keydelivery", "cloud/nodelink"}},
 
+	{Package: "lbvm-image/agent/guest", Floor: "the guest's machine: its drive is read as the node writes it",
+		Allows: []string{"lbvm-image/agent", "cloud/keydelivery", "node/floppy"}},
 	{Package: "lbvm-image/agent", Floor: "the guest knows the key protocol and nothing else",
 		Allows: []string{"cloud/keydelivery"}},
 	{Package: "lbvm-image/builder", Floor: "leaf"},

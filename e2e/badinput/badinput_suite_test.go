@@ -43,7 +43,7 @@ const (
 
 var _ = BeforeSuite(func() {
 	records = startEtcd()
-	cloud = twin.StartCloud("--store", records.url)
+	cloud = twin.StartCloud(twin.CloudFlags("--store", records.url))
 	cloud.UploadAs(freeCert, pki.P256, host)
 	cloud.UploadAs(usedCert, pki.P256, host)
 	expectDone(ask(iamService, "CreateUser", "UserName", aUser))

@@ -51,7 +51,7 @@ type apiCall struct {
 // compareAPI drives an operation with signed requests over loopback connections, and then an HTTP server that does
 // nothing but send the same answer to the same requests.
 func compareAPI(ctx context.Context, s *suite, c *cloud.Cloud, name string, call apiCall) error {
-	cfg, err := clientConfig(ctx, c)
+	cfg, err := clientConfig(ctx, c, c.Endpoint())
 	if err != nil {
 		return err
 	}

@@ -56,14 +56,13 @@ func (s *suite) bareBoot(ctx context.Context) (bareBoot, error) {
 	if err != nil {
 		return bareBoot{}, err
 	}
-	verdict, err := accel.Cached{Prover: accel.NewKVM(accel.Config{Emulator: emulator, CPU: cpuModel}),
-		Dir: local.Cache(), Emulator: emulator}.Prove(ctx)
+	accelerator, err := proveAccelerator(ctx)
 	if err != nil {
-		return bareBoot{}, fmt.Errorf("find the accelerator: %w", err)
+		return bareBoot{}, err
 	}
 	var boots []bareBoot
 	for range bareBoots {
-		boot, err := bootOnce(ctx, image, verdict.Accelerator)
+		boot, err := bootOnce(ctx, image, accelerator)
 		if err != nil {
 			return bareBoot{}, err
 		}
@@ -72,6 +71,15 @@ func (s *suite) bareBoot(ctx context.Context) (bareBoot, error) {
 	middle := medianBy(boots, bareBoot.floppyRead)
 	s.bare = &middle
 	return middle, nil
+}
+
+func proveAccelerator(ctx context.Context) (string, error) {
+	verdict, err := accel.Cached{Prover: accel.NewKVM(accel.Config{Emulator: emulator, CPU: cpuModel}),
+		Dir: local.Cache(), Emulator: emulator}.Prove(ctx)
+	if err != nil {
+		return "", fmt.Errorf("find the accelerator: %w", err)
+	}
+	return verdict.Accelerator, nil
 }
 
 // bootOnce boots one guest and follows its console until it has read its floppy.
@@ -84,33 +92,41 @@ func bootOnce(ctx context.Context, image builder.Image, accelerator string) (bar
 	ctx, cancel := context.WithTimeout(ctx, bareBootTimeout)
 	defer cancel()
 	qemu, err := startQEMU(ctx, machine{
-		image: image, accelerator: accelerator, memoryMB: ec2.InstanceTypes()[0].MemoryMB, medium: medium,
-	})
+		image: image, accelerator: accelerator, memoryMB: ec2.InstanceTypes()[0].MemoryMB,
+	}.withMedium(), medium)
 	if err != nil {
 		return bareBoot{}, err
 	}
 	boot := bareBoot{stages: map[string]time.Duration{}}
+	if err := qemu.follow(ctx, agent.StageMediumRead, boot.stages); err != nil {
+		return bareBoot{}, fmt.Errorf("bare boot: %w", err)
+	}
+	qemu.end()
+	return boot, nil
+}
+
+// follow reads the console until the guest has come to a stage, and notes how long after QEMU's start it came to each.
+// When it does not come there QEMU is ended.
+func (q *qemu) follow(ctx context.Context, stage string, stages map[string]time.Duration) error {
 	var tail []string
-	lines := bufio.NewScanner(qemu.console)
+	lines := bufio.NewScanner(q.console)
 	for lines.Scan() {
 		line := strings.TrimSpace(lines.Text())
-		if stage, ok := stageOf(line); ok {
-			if _, known := boot.stages[stage]; !known {
-				boot.stages[stage] = time.Since(qemu.begun)
+		if name, ok := stageOf(line); ok {
+			if _, known := stages[name]; !known {
+				stages[name] = time.Since(q.begun)
 			}
-		}
-		if boot.floppyRead() != 0 {
-			qemu.end()
-			return boot, nil
+			if name == stage {
+				return nil
+			}
 		}
 		tail = append(tail[max(0, len(tail)-9):], line)
 	}
-	said := qemu.end()
+	said := q.end()
 	if ctx.Err() != nil {
-		return bareBoot{}, fmt.Errorf("bare boot: floppy not read: %w; console:\n%s", context.Cause(ctx),
-			strings.Join(tail, "\n"))
+		return fmt.Errorf("no %s: %w; console:\n%s", stage, context.Cause(ctx), strings.Join(tail, "\n"))
 	}
-	return bareBoot{}, fmt.Errorf("bare boot: QEMU ended: %s\n%s", said, strings.Join(tail, "\n"))
+	return fmt.Errorf("QEMU ended: %s\n%s", said, strings.Join(tail, "\n"))
 }
 
 // stageOf reads a milestone's stage from a line of the console.

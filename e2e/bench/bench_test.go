@@ -37,6 +37,8 @@ func TestNames(t *testing.T) {
 		"start.cold.first_handshake", "start.cold.ten_at_once", "boot.bare.floppy_read", "delivery.profile2.rate",
 		"delivery.profile2.p99", "api.GetCallerIdentity.rate", "api.DescribeInstances.1000.rate", "cloud.start",
 		"start.cold.stage.booted", "start.cold.stage.medium-read", "start.cold.stage.handshake",
+		"start.fork.first_handshake", "start.fork.pooled.first_handshake", "start.fork.ten_at_once",
+		"start.fork.stage.medium-read", "start.sim.first_handshake", "fork.bare.floppy_read", "density.200.pss_per_lbvm",
 	} {
 		if !seen[name] {
 			t.Errorf("no result is named %s", name)
@@ -57,9 +59,12 @@ func TestVerdict(t *testing.T) {
 		{"fast enough", 5, 10, atLeast(0.5), ">= 0.5"},
 		{"too slow", 4, 10, atLeast(0.5), ">= 0.5 MISSED"},
 		{"peer of zero", 4, 0, atLeast(0.5), ""},
+		{"within a limit", 4, 0, aim{}.within(4), "<= 4 s"},
+		{"ratio kept, limit not", 4, 8, atMost(0.5).within(3), "<= 0.5, <= 3 s MISSED"},
+		{"limit kept, ratio not", 4, 7, atMost(0.5).within(5), "<= 0.5, <= 5 s MISSED"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			r := result{Name: "x", Value: tt.value}.against("peer", tt.reference, tt.aim)
+			r := result{Name: "x", Value: tt.value, Unit: seconds}.against("peer", tt.reference, tt.aim)
 			if got := r.verdict(); got != tt.want {
 				t.Errorf("verdict %q, want %q", got, tt.want)
 			}
@@ -223,15 +228,14 @@ func TestStages(t *testing.T) {
 		return journal.Event{Time: begun.Add(time.Hour), Kind: "guest.milestone", Attributes: map[string]string{
 			"stage": stage, "at": begun.Add(after).Format(time.RFC3339Nano)}}
 	}
-	c := coldStart{asked: begun, handshaken: begun.Add(3 * time.Second), events: []journal.Event{
+	c := start{asked: begun, handshaken: begun.Add(3 * time.Second), events: []journal.Event{
 		event("machine-started", 400*time.Millisecond), event("booted", 1400*time.Millisecond),
 		event("medium-read", 1900*time.Millisecond),
 		{Time: begun.Add(2500 * time.Millisecond), Kind: "delivery.granted"}, event("serving", 2900*time.Millisecond),
 	}}
-	bare := bareBoot{stages: map[string]time.Duration{
-		"booted": 800 * time.Millisecond, "medium-read": 1200 * time.Millisecond}}
+	bare := map[string]time.Duration{"booted": 800 * time.Millisecond, "medium-read": 1200 * time.Millisecond}
 	got, sum := map[string]string{}, 0.0
-	for _, r := range c.stages(bare) {
+	for _, r := range c.stages(nameStages, bare) {
 		got[strings.TrimPrefix(r.Name, nameStages)] = figure(&r.Value) + " " + figure(r.ReferenceValue)
 		sum += r.Value
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -38,15 +39,36 @@ type delivery struct {
 	closers  []func() error
 }
 
-// benchDelivery measures DownloadServerCertificate from the front door inwards, all checks and the journal included,
-// on all cores.
-func benchDelivery(ctx context.Context, s *suite) (err error) {
-	d, err := openDelivery(ctx, s.room)
+// benchDelivery measures DownloadServerCertificate in profile 2 from the front door inwards, all checks and the audit
+// included, on all cores.
+func benchDelivery(ctx context.Context, s *suite) error {
+	return measureDelivery(ctx, s, deliveryBench{
+		profile: keydelivery.Profile2, rate: nameDeliveryRate, p99: nameDeliveryP99,
+		limit: func(userKey []byte) (func() error, error) {
+			limit, err := newCryptoLimit(userKey)
+			if err != nil {
+				return nil, err
+			}
+			return limit.once, nil
+		},
+	})
+}
+
+// deliveryBench is one profile's measurement.
+type deliveryBench struct {
+	profile   keydelivery.Profile
+	rate, p99 string // names
+	// limit returns a function that does the profile's cryptography alone, for one delivery.
+	limit func(userKey []byte) (func() error, error)
+}
+
+func measureDelivery(ctx context.Context, s *suite, b deliveryBench) (err error) {
+	d, err := openDelivery(ctx, s.room, b.profile)
 	defer func() { err = errors.Join(err, d.close()) }()
 	if err != nil {
 		return err
 	}
-	limit, err := newCryptoLimit(d.pair.KeyPEM)
+	limit, err := b.limit(d.pair.KeyPEM)
 	if err != nil {
 		return err
 	}
@@ -66,20 +88,20 @@ func benchDelivery(ctx context.Context, s *suite) (err error) {
 		}
 		delivered.add(r)
 		latencies = append(latencies, took...)
-		if r, err = drive(ctx, workers, turn, func(int) error { return limit.once() }); err != nil {
+		if r, err = drive(ctx, workers, turn, func(int) error { return limit() }); err != nil {
 			return err
 		}
 		possible.add(r)
 	}
 	reference := fmt.Sprintf("its cryptography alone, %d cores", workers)
-	s.emit(result{Name: nameDeliveryRate, Value: delivered.perSecond(), Unit: perSecond}.
+	s.emit(result{Name: b.rate, Value: delivered.perSecond(), Unit: perSecond}.
 		against(reference, possible.perSecond(), atLeast(deliveryAim)))
-	s.emit(result{Name: nameDeliveryP99, Value: percentile(latencies, 99).Seconds(), Unit: seconds}.
+	s.emit(result{Name: b.p99, Value: percentile(latencies, 99).Seconds(), Unit: seconds}.
 		against("mean of its cryptography alone", float64(workers)/possible.perSecond(), aim{}))
 	return nil
 }
 
-func openDelivery(ctx context.Context, room *workroom) (*delivery, error) {
+func openDelivery(ctx context.Context, room *workroom, profile keydelivery.Profile) (*delivery, error) {
 	d := &delivery{}
 	dir, err := room.scratch()
 	if err != nil {
@@ -95,12 +117,13 @@ func openDelivery(ctx context.Context, room *workroom) (*delivery, error) {
 		return d, err
 	}
 	d.closers = append(d.closers, events.Close)
-	d.iam, err = iam.New(ctx, iam.Config{Store: records, Journal: events, RootKeyFile: filepath.Join(dir, "root.key")})
+	d.iam, err = iam.New(ctx, iam.Config{Store: records, Journal: events, RootKeyFile: filepath.Join(dir, "root.key"),
+		MinDeliveryProfile: profile})
 	if err != nil {
 		return d, err
 	}
 	d.closers = append(d.closers, func() error { d.iam.Close(); return nil })
-	return d, errors.Join(d.upload(ctx), d.becomeLBVM(ctx))
+	return d, errors.Join(d.upload(ctx), d.becomeLBVM(ctx, profile))
 }
 
 func (d *delivery) close() error {
@@ -146,7 +169,7 @@ func (d *delivery) upload(ctx context.Context) error {
 }
 
 // becomeLBVM makes the role with its grant as elb does, and an LBVM's identity and session as ec2 does.
-func (d *delivery) becomeLBVM(ctx context.Context) error {
+func (d *delivery) becomeLBVM(ctx context.Context, profile keydelivery.Profile) error {
 	const role, instance = "loadbalancer-vm-" + cloud.UserAccountID + "-bench", "i-00000000000000be1"
 	if err := d.iam.EnsureServiceRole(ctx, iam.ServiceRole{AccountID: cloud.SystemAccountID, Name: role,
 		Path: "/internal/loadbalancer", TrustService: iam.ServiceEC2}); err != nil {
@@ -160,7 +183,13 @@ func (d *delivery) becomeLBVM(ctx context.Context) error {
 	if err := d.iam.PutServiceRolePolicy(ctx, cloud.SystemAccountID, role, "grant", string(grant)); err != nil {
 		return err
 	}
-	key, text, err := keydelivery.NewLBKey()
+	var key crypto.Signer
+	var text keydelivery.Secret
+	if profile == keydelivery.Profile1 {
+		key, text, err = keydelivery.NewRSALBKey()
+	} else {
+		key, text, err = keydelivery.NewLBKey()
+	}
 	if err != nil {
 		return err
 	}

@@ -45,7 +45,7 @@ func benchDescribeInstances(ctx context.Context, s *suite) (err error) {
 func launchMany(ctx context.Context, c *cloud.Cloud, node *fakeNode) error {
 	ctx, cancel := context.WithTimeout(ctx, launchPatience)
 	defer cancel()
-	cfg, err := clientConfig(ctx, c)
+	cfg, err := clientConfig(ctx, c, c.Endpoint())
 	if err != nil {
 		return err
 	}

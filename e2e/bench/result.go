@@ -7,12 +7,14 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 )
 
 // The units of results.
 const (
 	seconds   = "s"
 	perSecond = "1/s"
+	megabytes = "MB"
 )
 
 // result is one figure beside its peer. Times are in s, memory in MB, rates in 1/s, shares in percent.
@@ -26,15 +28,22 @@ type result struct {
 	aim            aim
 }
 
-// aim is what Ratio should be.
+// aim is what Ratio should be, and Value at most.
 type aim struct {
 	sign  string // "<=", ">=", or empty for none
 	bound float64
+	limit float64 // of Value, in its unit; 0 means none
 }
 
-func atMost(ratio float64) aim { return aim{"<=", ratio} }
+func atMost(ratio float64) aim { return aim{sign: "<=", bound: ratio} }
 
-func atLeast(ratio float64) aim { return aim{">=", ratio} }
+func atLeast(ratio float64) aim { return aim{sign: ">=", bound: ratio} }
+
+// within adds a limit of the value itself.
+func (a aim) within(limit float64) aim {
+	a.limit = limit
+	return a
+}
 
 // against puts the peer beside r. A peer of zero gives no ratio.
 func (r result) against(reference string, value float64, a aim) result {
@@ -48,11 +57,18 @@ func (r result) against(reference string, value float64, a aim) result {
 
 // verdict shows the aim, and marks it when it was missed.
 func (r result) verdict() string {
-	if r.aim.sign == "" || r.Ratio == nil {
-		return ""
+	var aims []string
+	missed := false
+	if r.aim.sign != "" && r.Ratio != nil {
+		aims = append(aims, r.aim.sign+" "+strconv.FormatFloat(r.aim.bound, 'g', -1, 64))
+		missed = r.aim.sign == "<=" && *r.Ratio > r.aim.bound || r.aim.sign == ">=" && *r.Ratio < r.aim.bound
 	}
-	text := r.aim.sign + " " + strconv.FormatFloat(r.aim.bound, 'g', -1, 64)
-	if r.aim.sign == "<=" && *r.Ratio > r.aim.bound || r.aim.sign == ">=" && *r.Ratio < r.aim.bound {
+	if r.aim.limit != 0 {
+		aims = append(aims, "<= "+strconv.FormatFloat(r.aim.limit, 'g', -1, 64)+" "+r.Unit)
+		missed = missed || r.Value > r.aim.limit
+	}
+	text := strings.Join(aims, ", ")
+	if missed {
 		text += " MISSED"
 	}
 	return text
@@ -66,7 +82,7 @@ type table struct {
 
 func newTable(w io.Writer) *table { return &table{w: w} }
 
-const row = "%-33s %10s %-4s %-45s %10s %6s  %s\n"
+const row = "%-36s %10s %-4s %-45s %10s %6s  %s\n"
 
 func (t *table) add(r result) {
 	if !t.begun {

@@ -18,6 +18,13 @@ const (
 	nameCallerIdentity    = "api.GetCallerIdentity.rate"
 	nameDescribeInstances = "api.DescribeInstances.1000.rate"
 	nameCloudStart        = "cloud.start"
+	nameForkHandshake     = "start.fork.first_handshake"
+	nameForkStages        = "start.fork.stage." // followed by the stage
+	nameForkTen           = "start.fork.ten_at_once"
+	namePooledHandshake   = "start.fork.pooled.first_handshake"
+	nameSimHandshake      = "start.sim.first_handshake"
+	nameBareFork          = "fork.bare.floppy_read"
+	nameDensity           = "density.200.pss_per_lbvm"
 )
 
 // benchmark measures one thing and gives one or more results.
@@ -30,7 +37,13 @@ type benchmark struct {
 func benchmarks() []benchmark {
 	return []benchmark{
 		{[]string{nameBareBoot}, benchBareBoot},
-		{append([]string{nameFirstHandshake, nameTenAtOnce}, stageNames()...), benchColdStarts},
+		{[]string{nameBareFork}, benchBareFork},
+		{append([]string{nameFirstHandshake, nameTenAtOnce}, stageNames(nameStages)...), benchColdStarts},
+		{append([]string{nameForkHandshake, nameForkTen}, stageNames(nameForkStages)...), benchForkStarts},
+		{[]string{namePooledHandshake}, benchPooledStarts},
+		{[]string{nameSimHandshake}, benchSimStarts},
+		{[]string{nameDensity}, benchDensity},
+		{[]string{nameDelivery1Rate, nameDelivery1P99}, benchDelivery1},
 		{[]string{nameDeliveryRate, nameDeliveryP99}, benchDelivery},
 		{[]string{nameCallerIdentity}, benchCallerIdentity},
 		{[]string{nameDescribeInstances}, benchDescribeInstances},
@@ -54,7 +67,9 @@ type suite struct {
 	room    *workroom
 	table   *table
 	results []result
+	built   string    // the program under test, once it was built here
 	bare    *bareBoot // once it was measured
+	cold    *start    // once it was measured
 }
 
 func (s *suite) wants(name string) bool { return s.only == nil || s.only.MatchString(name) }

@@ -16,23 +16,23 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/elasticloadbalancing/types"
 	"github.com/aws/aws-sdk-go-v2/service/iam"
 
-	"github.com/cloudtwin/cloudtwin/cloud/cmd/cloudtwin/local"
 	cloudec2 "github.com/cloudtwin/cloudtwin/cloud/ec2"
+	"github.com/cloudtwin/cloudtwin/cloud/journal"
 	"github.com/cloudtwin/cloudtwin/cloud/operator"
 	"github.com/cloudtwin/cloudtwin/fixtures/pki"
 	"github.com/cloudtwin/cloudtwin/lbvm-image/agent"
 )
 
 const (
-	backends     = 2
 	hostname     = "www.example.test"
 	pollInterval = 5 * time.Millisecond
 	dialTimeout  = 10 * time.Second
 )
 
-// twin is a cloud with a node and real guests, in this process.
+// twin is a cloud with a node and guests, in a process of its own as a user would start it.
 type twin struct {
-	*local.Twin
+	*program
+	operator *operator.Client
 	elb      *elasticloadbalancing.Client
 	ca       *pki.Authority
 	pair     *pki.Pair
@@ -40,45 +40,65 @@ type twin struct {
 	backends []string
 	events   *watcher
 	unwatch  context.CancelFunc
+	made     int // load balancers so far
 }
 
-// startTwin starts a twin, uploads a certificate and starts backends; it returns when they serve.
-func startTwin(ctx context.Context, s *suite) (*twin, error) {
-	machine, err := local.Start(ctx, local.Config{Layout: s.room.twin(), Images: s.images, Fresh: true})
+// startTwin starts a twin with further flags of 'cloudtwin up', uploads a certificate and starts backends; it returns
+// when they serve.
+func startTwin(ctx context.Context, s *suite, backends int32, flags ...string) (*twin, error) {
+	running, status, err := startProgram(ctx, s, flags...)
 	if err != nil {
 		return nil, err
 	}
-	t := &twin{Twin: machine}
+	t := &twin{program: running, operator: operator.NewClient(running.layout.OperatorSocket())}
 	following, stop := context.WithCancel(context.WithoutCancel(ctx))
-	t.unwatch, t.events = stop, watch(machine.Follow(following))
-	if err := t.furnish(ctx); err != nil {
+	t.unwatch, t.events = stop, watch(follow(following, t.operator))
+	if err := t.furnish(ctx, status, backends); err != nil {
 		return nil, errors.Join(err, t.close())
 	}
 	return t, nil
 }
 
-func (t *twin) close() error {
-	t.unwatch()
-	return t.Close()
+// follow turns the operator's events into a channel, which is closed after the last.
+func follow(ctx context.Context, client *operator.Client) <-chan journal.Event {
+	events := make(chan journal.Event, 1)
+	go func() {
+		defer close(events)
+		_ = client.Follow(ctx, func(ev journal.Event) bool { // whoever waits learns that it ended
+			select {
+			case events <- ev:
+				return true
+			case <-ctx.Done():
+				return false
+			}
+		})
+	}()
+	return events
 }
 
-func clientConfig(ctx context.Context, c interface {
+func (t *twin) close() error {
+	t.unwatch()
+	return t.program.close()
+}
+
+// door is what hands out the keys of a cloud's first account.
+type door interface {
 	Credentials(ctx context.Context) (operator.Credentials, error)
-	Endpoint() string
-},
-) (aws.Config, error) {
-	keys, err := c.Credentials(ctx)
+}
+
+func clientConfig(ctx context.Context, d door, endpoint string) (aws.Config, error) {
+	keys, err := d.Credentials(ctx)
 	if err != nil {
 		return aws.Config{}, err
 	}
-	return aws.Config{Region: "us-east-1", BaseEndpoint: aws.String(c.Endpoint()), RetryMaxAttempts: 1,
+	return aws.Config{Region: "us-east-1", BaseEndpoint: aws.String(endpoint), RetryMaxAttempts: 1,
 		Credentials: credentials.NewStaticCredentialsProvider(keys.AccessKeyID, keys.SecretAccessKey, "")}, nil
 }
 
-func (t *twin) furnish(ctx context.Context) error {
+func (t *twin) furnish(ctx context.Context, status operator.Status, backends int32) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	cfg, err := clientConfig(ctx, t)
+	cfg, err := clientConfig(ctx, t.operator, status.Endpoint)
 	if err != nil {
 		return err
 	}
@@ -96,8 +116,11 @@ func (t *twin) furnish(ctx context.Context) error {
 		return err
 	}
 	t.arn = aws.ToString(uploaded.ServerCertificateMetadata.Arn)
+	if backends == 0 {
+		return nil
+	}
 	started, err := ec2.NewFromConfig(cfg).RunInstances(ctx, &ec2.RunInstancesInput{
-		ImageId: aws.String(cloudec2.ImageID("web")), MinCount: aws.Int32(backends), MaxCount: aws.Int32(backends)})
+		ImageId: aws.String(cloudec2.ImageID("web")), MinCount: &backends, MaxCount: &backends})
 	if err != nil {
 		return err
 	}
@@ -170,20 +193,23 @@ func (t *twin) handshake(ctx context.Context, address string) error {
 	return nil
 }
 
-// remove deletes a load balancer and waits until its guest is gone and the machine idle again.
+// remove deletes a load balancer and waits until its guest is gone and the twin idle again.
 func (t *twin) remove(ctx context.Context, name, instance string) error {
 	if _, err := t.elb.DeleteLoadBalancer(ctx,
 		&elasticloadbalancing.DeleteLoadBalancerInput{LoadBalancerName: aws.String(name)}); err != nil {
 		return err
 	}
-	return t.poll(ctx, func(status operator.Status) error {
+	if err := t.poll(ctx, func(status operator.Status) error {
 		for _, i := range status.Instances {
 			if i.ID == instance && i.State != "terminated" {
 				return fmt.Errorf("%s is still %s", instance, i.State)
 			}
 		}
 		return nil
-	})
+	}); err != nil {
+		return err
+	}
+	return t.idle(ctx)
 }
 
 // poll asks the cloud for its status until try is satisfied.
@@ -191,7 +217,7 @@ func (t *twin) poll(ctx context.Context, try func(operator.Status) error) error 
 	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
 	for {
-		status, err := t.Status(ctx)
+		status, err := t.operator.Status(ctx)
 		if err != nil {
 			return err
 		}

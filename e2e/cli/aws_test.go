@@ -75,7 +75,7 @@ print(boto3.client("ec2", endpoint_url=url).describe_instances()["Reservations"]
 		cert := cloud.Upload(pki.P256, "www.example.test")
 		lb := cloud.CreateLoadBalancer(backend, twin.HTTPS(8443, cert.ARN))
 		client := lb.Listener(8443, cert.CA, "www.example.test")
-		Eventually(client).WithTimeout(twin.BootTimeout).Should(twin.BeServing())
+		Eventually(client).WithTimeout(cloud.BootTimeout()).Should(twin.BeServing())
 
 		dir := GinkgoT().TempDir()
 		Expect(writeFiles(dir, map[string][]byte{"ca.pem": cert.CA.PEM})).To(Succeed())

@@ -25,6 +25,8 @@ func TestCLI(t *testing.T) {
 
 var program string
 
+var _ = twin.CheckMode()
+
 var _ = BeforeSuite(func() { program = twin.Program() })
 
 // result is what a command did.

@@ -74,7 +74,7 @@ func startDemo(ctx context.Context, state string) *gexec.Session {
 	cmd := command(context.WithoutCancel(ctx), "demo", "--state", state, "--evidence", evidenceFolder())
 	session, err := gexec.Start(cmd, GinkgoWriter, GinkgoWriter)
 	Expect(err).NotTo(HaveOccurred())
-	Eventually(session.Out).WithTimeout(twin.BootTimeout).Should(gbytes.Say("floppy written, guest started"))
+	Eventually(session.Out).WithTimeout(twin.BootTimeout(twin.Mode())).Should(gbytes.Say("floppy written, guest started"))
 	return session
 }
 

@@ -20,6 +20,8 @@ var _ = Describe("The exit code", func() {
 		Entry("argument where none is taken", "takes no arguments", "ps", "all"),
 		Entry("argument missing", "takes one argument", "console"),
 		Entry("flag that is no duration", "invalid argument", "demo", "--step-timeout", "soon"),
+		Entry("guests of no kind", "want one of sim, fork, cold", "demo", "--guests", "warm"),
+		Entry("pool of guests that have none", "--pool 2: only forked guests", "up", "--guests", "cold", "--pool", "2"),
 		Entry("unknown log level", "--log", "ps", "--log", "loud"),
 		Entry("node without a cloud", "--cloud is required", "node"),
 		Entry("half of one's own kernel", "both the kernel and its modules", "image", "build", "--kernel", "/boot/vmlinuz"),
@@ -44,7 +46,7 @@ var _ = Describe("The exit code", func() {
 
 	It("is 0 for help of every command", func(ctx context.Context) {
 		for _, args := range [][]string{{}, {"up"}, {"down"}, {"env"}, {"demo"}, {"node"}, {"node-token"}, {"ps"},
-			{"console"},
+			{"console"}, {"doctor"},
 			{"image"}, {"image", "build"}, {"image", "ls"}, {"image", "inspect"}, {"completion", "bash"}} {
 			r := invoke(ctx, append(args, "--help")...)
 			Expect(r.Code).To(BeZero(), "%v: %s", args, r.Stderr)

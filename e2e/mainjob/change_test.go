@@ -18,7 +18,7 @@ var _ = Describe("A serving load balancer", Label("vm"), func() {
 		before, after := cloud.Upload(pki.P256, host), cloud.Upload(pki.RSA2048, host)
 		lb := cloud.CreateLoadBalancer(backends, twin.HTTPS(8443, before.ARN))
 		client := lb.Listener(8443, before.CA, host)
-		Eventually(client).WithTimeout(twin.BootTimeout).Should(twin.BeServing())
+		Eventually(client).WithTimeout(cloud.BootTimeout()).Should(twin.BeServing())
 
 		loads := startLoad(ctx, lb, before, after)
 		Eventually(loads.answered).WithTimeout(twin.ChangeTimeout).Should(BeNumerically(">", 3), "before the change")
@@ -32,7 +32,7 @@ var _ = Describe("A serving load balancer", Label("vm"), func() {
 	It("takes a new key under the same ARN", func(ctx context.Context) {
 		before := cloud.Upload(pki.P256, host)
 		lb := cloud.CreateLoadBalancer(backends, twin.HTTPS(8443, before.ARN))
-		Eventually(lb.Listener(8443, before.CA, host)).WithTimeout(twin.BootTimeout).Should(twin.BeServing())
+		Eventually(lb.Listener(8443, before.CA, host)).WithTimeout(cloud.BootTimeout()).Should(twin.BeServing())
 
 		Expect(cloud.DeleteCertificate(before.Name)).To(MatchError(ContainSubstring("DeleteConflict")))
 		cloud.RenameCertificate(before.Name, before.Name+"-retired")
@@ -47,8 +47,8 @@ var _ = Describe("A serving load balancer", Label("vm"), func() {
 		gone, kept := cloud.Upload(pki.P256, host), cloud.Upload(pki.P256, host)
 		lb := cloud.CreateLoadBalancer(backends, twin.HTTPS(8443, gone.ARN), twin.HTTPS(8444, kept.ARN))
 		first, second := lb.Listener(8443, gone.CA, host), lb.Listener(8444, kept.CA, host)
-		Eventually(first).WithTimeout(twin.BootTimeout).Should(twin.BeServing())
-		Eventually(second).WithTimeout(twin.BootTimeout).Should(twin.BeServing())
+		Eventually(first).WithTimeout(cloud.BootTimeout()).Should(twin.BeServing())
+		Eventually(second).WithTimeout(cloud.BootTimeout()).Should(twin.BeServing())
 
 		cloud.RenameCertificate(gone.Name, gone.Name+"-withdrawn")
 		Eventually(first).WithTimeout(twin.ChangeTimeout).Should(twin.BeClosed())

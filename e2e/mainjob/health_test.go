@@ -17,14 +17,14 @@ var _ = Describe("Backends", Label("vm"), func() {
 		Eventually(
 			lb.Health,
 		).WithContext(ctx).
-			WithTimeout(twin.BootTimeout).
+			WithTimeout(cloud.BootTimeout()).
 			Should(Equal(states(own, "InService", "InService")))
 
 		By("failing one, through a load balancer that has it alone and checks no page")
 		alone := cloud.CreateLoadBalancer(own[:1], twin.TCP(8081))
 		alone.CheckHealth("TCP:80")
 		direct := alone.Plain(8081)
-		Eventually(direct).WithTimeout(twin.BootTimeout).Should(twin.BeServing())
+		Eventually(direct).WithTimeout(cloud.BootTimeout()).Should(twin.BeServing())
 		Expect(direct.Post(ctx, "/control/fail")).To(Succeed())
 		Eventually(
 			lb.Health,

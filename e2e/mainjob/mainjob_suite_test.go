@@ -1,5 +1,5 @@
-// Package mainjob proves the main job on real guests: load-balancer VMs serve TLS with keys that came by floppy,
-// through changes of certificates, withdrawals, restarts and failing backends.
+// Package mainjob proves the main job on any kind of guests: load-balancer VMs serve TLS with keys that came by
+// floppy, through changes of certificates, withdrawals, restarts and failing backends.
 package mainjob
 
 import (
@@ -28,3 +28,5 @@ var _ = BeforeSuite(func() {
 })
 
 var _ = twin.KeepEvidence(func() *twin.Twin { return cloud })
+
+var _ = twin.CheckMode()

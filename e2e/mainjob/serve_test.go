@@ -11,13 +11,13 @@ import (
 )
 
 var _ = Describe("A load balancer", Label("vm"), func() {
-	It("serves uploaded RSA and ECDSA certificates on HTTPS and SSL listeners", func(ctx context.Context) {
+	It("serves uploaded RSA and ECDSA certificates on HTTPS and SSL listeners", Label("few"), func(ctx context.Context) {
 		rsa, ecdsa := cloud.Upload(pki.RSA2048, "rsa.example.test"), cloud.Upload(pki.P256, "ecdsa.example.test")
 		lb := cloud.CreateLoadBalancer(backends,
 			twin.HTTPS(8443, rsa.ARN), twin.HTTPS(8444, ecdsa.ARN), twin.SSL(8445, rsa.ARN), twin.SSL(8446, ecdsa.ARN))
 		for port, cert := range map[int]*twin.Certificate{8443: rsa, 8444: ecdsa, 8445: rsa, 8446: ecdsa} {
 			client := lb.Listener(port, cert.CA, cert.Leaf.DNSNames[0])
-			Eventually(client).WithTimeout(twin.BootTimeout).Should(twin.PresentCertificate(cert))
+			Eventually(client).WithTimeout(cloud.BootTimeout()).Should(twin.PresentCertificate(cert))
 			Eventually(client).WithTimeout(twin.ChangeTimeout).Should(twin.BeServing())
 		}
 	})
@@ -25,7 +25,7 @@ var _ = Describe("A load balancer", Label("vm"), func() {
 	It("passes requests of plain listeners and says whom they came from", func(ctx context.Context) {
 		lb := cloud.CreateLoadBalancer(backends, twin.HTTP(8080), twin.TCP(8081))
 		client := lb.Plain(8080)
-		Eventually(client).WithTimeout(twin.BootTimeout).Should(twin.BeServing())
+		Eventually(client).WithTimeout(cloud.BootTimeout()).Should(twin.BeServing())
 		Eventually(lb.Plain(8081)).WithTimeout(twin.ChangeTimeout).Should(twin.BeServing())
 
 		page, err := client.Get(ctx, "/some/path?with=query")
@@ -39,7 +39,7 @@ var _ = Describe("A load balancer", Label("vm"), func() {
 	It("spreads requests over its backends", func(ctx context.Context) {
 		lb := cloud.CreateLoadBalancer(backends, twin.HTTP(8082))
 		client := lb.Plain(8082)
-		Eventually(client).WithTimeout(twin.BootTimeout).Should(twin.BeServing())
+		Eventually(client).WithTimeout(cloud.BootTimeout()).Should(twin.BeServing())
 		answered := map[string]bool{}
 		Eventually(func(g Gomega) {
 			page, err := client.Get(ctx, "/")

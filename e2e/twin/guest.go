@@ -22,6 +22,7 @@ import (
 	"github.com/cloudtwin/cloudtwin/cloud/keydelivery"
 	"github.com/cloudtwin/cloudtwin/cloud/nodelink"
 	"github.com/cloudtwin/cloudtwin/lbvm-image/builder"
+	"github.com/cloudtwin/cloudtwin/node"
 )
 
 // Guest is a load-balancer VM whose part the spec plays, with its identity and its role. A spec may mix the parts of
@@ -118,7 +119,10 @@ func (g *Guest) lookUp(a *Attempt) {
 func (t *Twin) imageDigests() map[string]string {
 	ginkgo.GinkgoHelper()
 	dir := t.images
-	if dir == "" {
+	switch {
+	case t.Mode == node.GuestsSim:
+		dir = local.Layout(t.StateDir).SimImages()
+	case dir == "":
 		dir = local.DefaultImages()
 	}
 	images, err := builder.List(dir)

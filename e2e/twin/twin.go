@@ -22,12 +22,12 @@ import (
 	"github.com/onsi/gomega/gexec"
 
 	"github.com/cloudtwin/cloudtwin/cloud/operator"
+	"github.com/cloudtwin/cloudtwin/node"
 )
 
-// Timeouts of a real guest under software emulation on two cores. They bound how long a failure takes, not how
-// fast anything is.
+// Timeouts on two cores under software emulation. They bound how long a failure takes, not how fast anything is;
+// BootTimeout is another.
 const (
-	BootTimeout   = 90 * time.Second // launch to serving, with a queue of boots before it
 	ChangeTimeout = 20 * time.Second // a change of a listener or backend to its effect
 	startTimeout  = 60 * time.Second
 	pollInterval  = 50 * time.Millisecond
@@ -47,11 +47,15 @@ type Twin struct {
 	Binary string
 	// Config is the AWS configuration of the clients above: the first account's root user.
 	Config aws.Config
+	// Mode is how its guests come to life.
+	Mode node.GuestMode
 
-	images string
-	dir    string
-	cloud  *process
-	node   *process
+	images     string
+	dir        string
+	cloudFlags []string
+	nodeFlags  []string
+	cloud      *process
+	node       *process
 
 	mu      sync.Mutex
 	made    int // names made so far
@@ -60,23 +64,27 @@ type Twin struct {
 
 // Start starts a cloud and a node for the suite and ends them after it. It fails the suite when it cannot. Call it in
 // BeforeSuite or BeforeAll, and KeepEvidence beside that.
-func Start() *Twin {
+func Start(options ...Option) *Twin {
 	ginkgo.GinkgoHelper()
-	t := StartCloud()
+	t := StartCloud(options...)
 	t.StartNode()
 	return t
 }
 
-// StartCloud is Start without a node, for suites that need no guest; flags are further ones of 'cloudtwin up'.
-func StartCloud(flags ...string) *Twin {
+// StartCloud is Start without a node, for suites that need no guest.
+func StartCloud(options ...Option) *Twin {
 	ginkgo.GinkgoHelper()
 	dir, err := os.MkdirTemp("", "ct")
 	gomega.Expect(err).NotTo(gomega.HaveOccurred(), "make a folder for the twin")
-	t := &Twin{dir: dir, StateDir: filepath.Join(dir, "s"), Binary: Program(), images: os.Getenv("CLOUDTWIN_IMAGES")}
+	t := &Twin{dir: dir, StateDir: filepath.Join(dir, "s"), Binary: Program(), images: os.Getenv("CLOUDTWIN_IMAGES"),
+		Mode: Mode()}
+	for _, option := range options {
+		option(t)
+	}
 	t.Operator = operator.NewClient(filepath.Join(t.StateDir, "operator.sock"))
 	ginkgo.DeferCleanup(t.stop)
 	command := []string{"up", "--no-node", "--api", "127.0.0.1:0", "--state", t.StateDir}
-	t.cloud = t.run("cloud", append(command, flags...)...)
+	t.cloud = t.run("cloud", append(command, t.cloudFlags...)...)
 	t.waitForCloud()
 	t.connect()
 	return t
@@ -100,7 +108,8 @@ func (t *Twin) run(name string, args ...string) *process {
 	if t.images != "" {
 		args = append(args, "--images", t.images)
 	}
-	p, err := startProcess(name, filepath.Join(t.dir, name+".log"), t.Binary, append(args, "--log", "debug")...)
+	args = append(args, "--guests", string(t.Mode), "--log", "debug")
+	p, err := startProcess(name, filepath.Join(t.dir, name+".log"), t.Binary, args...)
 	gomega.Expect(err).NotTo(gomega.HaveOccurred(), "start %s", name)
 	return p
 }
@@ -124,21 +133,40 @@ func (t *Twin) StartNode() {
 	gomega.Expect(err).NotTo(gomega.HaveOccurred())
 	token, err := t.Operator.NewNodeToken(ctx)
 	gomega.Expect(err).NotTo(gomega.HaveOccurred())
-	t.node = t.run("node", "node", "--id", nodeID, "--state", filepath.Join(t.dir, "n"),
-		"--cloud", status.NodeLink, "--token", token)
+	command := []string{"node", "--id", nodeID, "--state", t.NodeDir(), "--cloud", status.NodeLink, "--token", token}
+	t.node = t.run("node", append(command, t.nodeFlags...)...)
+	t.awaitNode(t.node.done)
+}
+
+// awaitNode returns when the cloud sees the node up; ended is closed when that will never be.
+func (t *Twin) awaitNode(ended <-chan struct{}) {
+	ginkgo.GinkgoHelper()
 	gomega.Eventually(func(g gomega.Gomega) {
-		if code, ended := t.node.exited(); ended {
-			gomega.StopTrying(fmt.Sprintf("the node ended with code %d:\n%s", code, t.node.tail())).Now()
+		select {
+		case <-ended:
+			gomega.StopTrying("the node ended: " + t.nodeTail()).Now()
+		default:
 		}
-		status, err := t.Operator.Status(ctx)
+		status, err := t.Operator.Status(context.Background())
 		g.Expect(err).NotTo(gomega.HaveOccurred())
 		g.Expect(status.Nodes).To(gomega.ContainElement(gomega.And(
 			gomega.HaveField("ID", nodeID), gomega.HaveField("State", "up"))))
 	}).WithTimeout(startTimeout).WithPolling(pollInterval).Should(gomega.Succeed(), "the node's start")
 }
 
+// nodeTail is what the node's process said last.
+func (t *Twin) nodeTail() string {
+	if t.node == nil {
+		return "it has no log of its own"
+	}
+	return t.node.tail()
+}
+
 // nodeID is the twin's node.
 const nodeID = "node-1"
+
+// NodeDir is the node's state folder.
+func (t *Twin) NodeDir() string { return filepath.Join(t.dir, "n") }
 
 // KillNode ends the node's process with SIGKILL. Its guests go on.
 func (t *Twin) KillNode() {
@@ -202,8 +230,7 @@ func (t *Twin) stop() {
 	}
 	code, _, stderr := t.Command(context.Background(), "down")
 	gomega.Expect(code).To(gomega.BeZero(), "down: %s", stderr)
-	node := filepath.Join(t.dir, "n")
-	code, _, stderr = t.command(context.Background(), "node", "--remove", "--state", node)
+	code, _, stderr = t.command(context.Background(), "node", "--remove", "--state", t.NodeDir())
 	gomega.Expect(code).To(gomega.BeZero(), "remove the node: %s", stderr)
 	gomega.Expect(t.GuestProcesses(t.dir)).To(gomega.BeEmpty(), "guests that outlive their twin")
 	gomega.Expect(os.RemoveAll(t.dir)).To(gomega.Succeed())

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	ginkgo "github.com/onsi/ginkgo/v2"
@@ -83,4 +84,21 @@ func Processes(name string) []string {
 		}
 	}
 	return found
+}
+
+// GuestProcess returns the QEMU process of an instance.
+func (t *Twin) GuestProcess(instance string) int {
+	ginkgo.GinkgoHelper()
+	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	gomega.Expect(err).NotTo(gomega.HaveOccurred())
+	for _, file := range files {
+		line, err := os.ReadFile(file)
+		if err == nil && strings.Contains(string(line), "qemu-system") && strings.Contains(string(line), instance) {
+			pid, err := strconv.Atoi(filepath.Base(filepath.Dir(file)))
+			gomega.Expect(err).NotTo(gomega.HaveOccurred())
+			return pid
+		}
+	}
+	ginkgo.Fail("no QEMU process names " + instance)
+	return 0
 }

@@ -280,7 +280,7 @@ func (c *fakeCloud) download(w http.ResponseWriter, r *http.Request, form url.Va
 		refuse(w, http.StatusBadRequest, "ValidationError")
 		return
 	}
-	verified, err := c.checker.Verify(r.Context(), request, guestID)
+	verified, err := c.checker.Verify(r.Context(), request, keydelivery.Session{ID: "session", InstanceID: guestID})
 	if err != nil {
 		c.t.Logf("denied: %v", err)
 		refuse(w, http.StatusForbidden, "NotAuthorized")

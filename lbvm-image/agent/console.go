@@ -17,6 +17,7 @@ const (
 	StageModules        = "modules"
 	StageNetwork        = "network"          // addr
 	StageReadyForMedium = "ready-for-medium" // lbvm only, as all up to StageListenerClosed
+	StageRehearsed      = "rehearsed"        // a template's copy alone, after a medium that asked for it
 	StageMediumRead     = "medium-read"      // instance
 	StageMediumRefused  = "medium-refused"   // reason; a new medium did not fit, the old identity stays
 	StageCredentials    = "credentials"      // role

@@ -5,22 +5,15 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
-	"io"
+	"io/fs"
 	"sync"
 	"time"
 
 	"github.com/cloudtwin/cloudtwin/cloud/keydelivery"
 )
 
-const (
-	// mediumAttempts is how often a medium is read before it counts as damaged: floppies have passing read errors.
-	mediumAttempts = 3
-	mediumPause    = 200 * time.Millisecond
-	// mediumAgain is how long to wait for a medium to be there once more.
-	mediumAgain = 2 * time.Second
-	// clockLeeway forgives a clock that is a little behind the one by which LBCERT was made.
-	clockLeeway = time.Minute
-)
+// clockLeeway forgives a clock that is a little behind the one by which LBCERT was made.
+const clockLeeway = time.Minute
 
 // identity is who the guest is: LBCERT with LBPK and what to verify the cloud by, from one medium.
 type identity struct {
@@ -75,44 +68,18 @@ func (id *identity) wipeIfDone() {
 	}
 }
 
-// readMedium waits for a medium and reads it, some times over if it must. A medium that stays bad is an error.
+// readMedium waits for a medium and reads an LBVM's identity.
 func readMedium(ctx context.Context, world World) (*identity, error) {
-	id, err := readMediumOnce(ctx, world)
-	for attempt := 1; attempt < mediumAttempts && errors.Is(err, keydelivery.ErrMedium); attempt++ {
-		world.Logger.Warn("medium not read", "attempt", attempt, "error", err)
-		if !sleep(ctx, mediumPause) {
-			return nil, context.Cause(ctx)
-		}
-		// A source that does not give the same medium again has seen no read error: what is on it is bad.
-		again, cancel := context.WithTimeout(ctx, mediumAgain)
-		next, nextErr := readMediumOnce(again, world)
-		gone := again.Err() != nil
-		cancel()
-		if nextErr != nil && gone {
+	return readPatiently(ctx, world, func(files fs.FS) (*identity, error) {
+		medium, err := keydelivery.ReadMedium(files)
+		if err != nil {
+			if medium != nil {
+				medium.LBKey.Wipe()
+			}
 			return nil, err
 		}
-		id, err = next, nextErr
-	}
-	return id, err
-}
-
-func readMediumOnce(ctx context.Context, world World) (*identity, error) {
-	files, err := world.Medium.Open(ctx)
-	if err != nil {
-		return nil, &fatal{phrase: "medium cannot be opened", cause: err}
-	}
-	medium, err := keydelivery.ReadMedium(files)
-	if closer, ok := files.(io.Closer); ok {
-		// Nothing was written, so an error of closing means nothing.
-		_ = closer.Close()
-	}
-	if err != nil {
-		if medium != nil {
-			medium.LBKey.Wipe()
-		}
-		return nil, err
-	}
-	return newIdentity(medium)
+		return newIdentity(medium)
+	})
 }
 
 // newIdentity checks that the medium's LBCERT is of the medium's IAMCERT. ReadMedium has checked the rest but time.
@@ -149,16 +116,4 @@ func (id *identity) valid(now time.Time) error {
 	default:
 		return nil
 	}
-}
-
-// seed gives the medium's entropy to the machine and wipes it. It comes before anything random is used.
-func (id *identity) seed(world World) error {
-	defer clear(id.medium.Boot.Entropy)
-	if world.Entropy == nil {
-		return nil
-	}
-	if err := world.Entropy(id.medium.Boot.Entropy); err != nil {
-		return &fatal{phrase: "entropy not taken", cause: err}
-	}
-	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -13,6 +14,7 @@ import (
 	"github.com/cloudtwin/cloudtwin/cloud/keydelivery"
 	"github.com/cloudtwin/cloudtwin/lbvm-image/agent/balancer"
 	"github.com/cloudtwin/cloudtwin/lbvm-image/agent/control"
+	"github.com/cloudtwin/cloudtwin/lbvm-image/agent/exchange"
 	"github.com/cloudtwin/cloudtwin/lbvm-image/agent/metadata"
 )
 
@@ -73,21 +75,52 @@ func (vm *lbvm) run(ctx context.Context) error {
 	vm.identities.replace(id)
 	defer vm.identities.replace(nil)
 	vm.instanceID = id.medium.Boot.InstanceID
-	if err := id.seed(vm.world); err != nil {
+	if err := vm.world.seed(id.medium.Boot); err != nil {
 		return err
 	}
 	vm.world.Console.Milestone(StageMediumRead, slog.String("instance", vm.instanceID))
+	if err := vm.world.become(ctx, id.medium.Boot); err != nil {
+		return err
+	}
 
 	vm.metadata = metadata.New(metadata.Config{BaseURL: vm.world.MetadataURL, Dial: vm.world.Dial})
 	defer vm.metadata.Close()
 	vm.roles = metadata.NewSource(vm.metadata, vm.world.Now)
+	boot := id.medium.Boot
+	vm.control, err = control.New(control.Config{
+		IAM: boot.Endpoints["iam"], ELB: boot.Endpoints["elb"], Region: boot.Region, CAPEM: []byte(boot.CAPEM),
+		Dial: vm.world.Dial, Now: vm.world.Now, Credentials: vm.roles,
+	})
+	if err != nil {
+		return &fatal{phrase: "medium: " + oneLine(err.Error()), cause: err}
+	}
+	defer vm.control.Close()
+
+	connecting := vm.connectAhead(ctx)
+	defer connecting()
 	if err := vm.introduce(ctx); err != nil {
 		return err
 	}
 	if err := id.valid(vm.world.Now()); err != nil {
 		return err
 	}
-	return vm.serve(ctx, id.medium.Boot)
+	return vm.serve(ctx)
+}
+
+// connectAhead makes the handshake with the cloud while the metadata service is asked. When it fails, as with a clock
+// that is off yet, the first call makes another. stop ends it.
+func (vm *lbvm) connectAhead(ctx context.Context) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	var connecting sync.WaitGroup
+	connecting.Go(func() {
+		if err := vm.control.Connect(ctx); err != nil && ctx.Err() == nil {
+			vm.world.Logger.Info("not connected ahead", "error", err)
+		}
+	})
+	return func() {
+		cancel()
+		connecting.Wait()
+	}
 }
 
 // introduce asks the metadata service for the time, for who we are and for the role's credentials, until it answers.
@@ -96,6 +129,7 @@ func (vm *lbvm) introduce(ctx context.Context) error {
 	for {
 		role, err := vm.introduceOnce(ctx)
 		if err == nil {
+			vm.metadata.Rest()
 			vm.world.Console.Milestone(StageCredentials, slog.String("role", role))
 			return nil
 		}
@@ -145,16 +179,8 @@ func (vm *lbvm) syncClock(ctx context.Context) error {
 }
 
 // serve does the guest's work until ctx or the identity ends.
-func (vm *lbvm) serve(ctx context.Context, boot keydelivery.Boot) error {
+func (vm *lbvm) serve(ctx context.Context) error {
 	var err error
-	vm.control, err = control.New(control.Config{
-		IAM: boot.Endpoints["iam"], ELB: boot.Endpoints["elb"], Region: boot.Region, CAPEM: []byte(boot.CAPEM),
-		Dial: vm.world.Dial, Now: vm.world.Now, Credentials: vm.roles,
-	})
-	if err != nil {
-		return &fatal{phrase: "medium: " + oneLine(err.Error()), cause: err}
-	}
-	defer vm.control.Close()
 	vm.balancer, err = balancer.New(balancer.Config{
 		Dial: vm.world.Dial, Connections: vm.world.Connections, Logger: vm.world.Logger,
 	})
@@ -173,8 +199,17 @@ func (vm *lbvm) serve(ctx context.Context, boot keydelivery.Boot) error {
 	return group.Wait()
 }
 
-// fetchCertificate is one delivery: the request signed with LBPK, the answer verified with IAMCERT and opened.
+// fetchCertificate is one delivery: the request signed with LBPK, the answer verified with IAMCERT and opened. A request
+// that went to a connection that the cloud had closed is made anew, for no request may come twice.
 func (vm *lbvm) fetchCertificate(ctx context.Context, arn string) (*tls.Certificate, error) {
+	certificate, err := vm.fetchOnce(ctx, arn)
+	if errors.Is(err, exchange.ErrStale) && ctx.Err() == nil {
+		return vm.fetchOnce(ctx, arn)
+	}
+	return certificate, err
+}
+
+func (vm *lbvm) fetchOnce(ctx context.Context, arn string) (*tls.Certificate, error) {
 	id, done := vm.identities.use()
 	defer done()
 	request, err := keydelivery.NewRequest(arn, id.medium.Identity(), vm.world.Now())
@@ -216,7 +251,7 @@ func (vm *lbvm) renew(ctx context.Context) error {
 	if id.medium.Boot.InstanceID != vm.instanceID {
 		err = &fatal{phrase: "medium is for another instance"}
 	} else {
-		err = errors.Join(id.valid(vm.world.Now()), id.seed(vm.world))
+		err = errors.Join(id.valid(vm.world.Now()), vm.world.seed(id.medium.Boot))
 	}
 	if err != nil {
 		id.medium.LBKey.Wipe()

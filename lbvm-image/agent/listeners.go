@@ -16,10 +16,15 @@ import (
 )
 
 const (
-	// longPoll is how long the cloud may hold a question for the listeners when nothing changes.
-	longPoll = 20 * time.Second
+	// longPoll is how long the cloud may hold a question for the listeners when nothing changes: as long as it will,
+	// for each question costs it a request, and there may be very many guests. A connection that died meanwhile is
+	// found by package control.
+	longPoll = servo.MaxWait
 	// settle lies at least between two answers, so that a cloud in turmoil is not asked without end.
 	settle = 50 * time.Millisecond
+	// settleFirst lies between the first two answers: the keys of the first are fetched over the connection that the
+	// question would otherwise take, and another handshake is what a guest that starts has no time for.
+	settleFirst = 300 * time.Millisecond
 	// maxAsk is the longest pause between attempts to reach a cloud that is away.
 	maxAsk = 5 * time.Second
 	// Bounds and default of the pauses that a cloud asks for which knows no long poll.
@@ -68,8 +73,12 @@ func (vm *lbvm) followListeners(ctx context.Context) error {
 		if changed {
 			vm.apply(ctx, description, first || description.Revision != revision)
 		}
+		rest := restTime(description, changed, time.Since(began))
+		if first {
+			rest = max(rest, settleFirst)
+		}
 		first, revision = false, description.Revision
-		if rest := restTime(description, changed, time.Since(began)); rest > 0 && !sleep(ctx, rest) {
+		if rest > 0 && !sleep(ctx, rest) {
 			return nil
 		}
 	}

@@ -43,9 +43,15 @@ type Echo struct {
 //	POST /control/recover  and back
 //	any  other path        Echo as JSON, or as plain text to who accepts text/plain but not JSON
 //
+// With World.Become it waits for its medium first, to learn which machine it is.
+//
 // It returns when ctx ends (nil) or when it cannot serve, and then switches the machine off like RunLBVM.
 func RunWeb(ctx context.Context, world World) error {
-	if err := world.validateNetwork(); err != nil {
+	err := world.validateNetwork()
+	if world.Become != nil {
+		err = errors.Join(err, world.validateMedium())
+	}
+	if err != nil {
 		return fmt.Errorf("run web guest: %w", err)
 	}
 	world = world.withDefaults()
@@ -53,6 +59,11 @@ func RunWeb(ctx context.Context, world World) error {
 }
 
 func runWeb(ctx context.Context, world World) error {
+	if world.Become != nil {
+		if _, err := world.takeBoot(ctx); err != nil {
+			return err
+		}
+	}
 	site, err := newSite(ctx, world)
 	if err != nil {
 		return err

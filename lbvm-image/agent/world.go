@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"net"
 	"time"
+
+	"github.com/cloudtwin/cloudtwin/cloud/keydelivery"
 )
 
 // DefaultMetadataURL is where the instance metadata service answers in a guest's network.
@@ -15,7 +17,7 @@ const DefaultMetadataURL = "http://169.254.169.254"
 // World is everything of a machine that the agent may touch. A real guest makes it from its kernel (agent/guest), a
 // simulated one from the floppy's bytes and the virtual network.
 type World struct {
-	// Medium is where the sealed identity comes from. Needed by RunLBVM, not used by RunWeb.
+	// Medium is where the sealed identity comes from. Needed by RunLBVM; RunWeb uses it when Become is set.
 	Medium MediumSource
 	// Dial opens a connection from the guest. Needed. It must end when ctx ends. Addresses are numeric.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
@@ -30,6 +32,10 @@ type World struct {
 	// Entropy mixes a seed into the machine's random number generator before the agent uses any randomness. The
 	// seed belongs to the caller and is wiped after the call. Nil: nothing is mixed in.
 	Entropy func(seed []byte) error
+	// Become makes the machine the one that its medium is for: it is called once, after Entropy and before the
+	// network is used, and returns when the guest has its clock, its card's address, its IP address and its name. A
+	// machine that was copied from a running one needs it. Nil: the machine is all that already.
+	Become func(ctx context.Context, boot keydelivery.Boot) error
 	// Console takes the milestones. Nil: they are dropped.
 	Console Console
 	// Logger takes what is worth reading but no milestone. Nil: dropped.
@@ -65,11 +71,14 @@ type Console interface {
 
 // Validate reports everything that RunLBVM needs and that is missing.
 func (w World) Validate() error {
-	errs := []error{w.validateNetwork()}
+	return errors.Join(w.validateNetwork(), w.validateMedium())
+}
+
+func (w World) validateMedium() error {
 	if w.Medium == nil {
-		errs = append(errs, errors.New("world has no medium source"))
+		return errors.New("world has no medium source")
 	}
-	return errors.Join(errs...)
+	return nil
 }
 
 func (w World) validateNetwork() error {

@@ -99,7 +99,7 @@ func (b *build) image(f Flavour, agent []byte, k *kernel) (Image, error) {
 	if err := os.Chmod(tmp, 0o755); err != nil { //nolint:gosec // G302: readable for the user that runs QEMU
 		return Image{}, fmt.Errorf("make image folder: %w", err)
 	}
-	initrd, err := initramfs(f, agent, k.modules[f])
+	initrd, err := initramfs(f, agent, k.modules)
 	if err != nil {
 		return Image{}, err
 	}
@@ -141,7 +141,7 @@ func describe(f Flavour, agent []byte, k *kernel) Manifest {
 	if k.pkg != nil {
 		m.Inputs = append(m.Inputs, *k.pkg)
 	}
-	for _, mod := range k.modules[f] {
+	for _, mod := range k.modules {
 		m.Modules = append(m.Modules, mod.Name)
 		m.Inputs = append(m.Inputs, File{Name: "module " + mod.Name, Size: int64(len(mod.data)), SHA256: mod.SHA256})
 	}

@@ -118,11 +118,12 @@ func TestBuildOnlyWhatChanged(t *testing.T) {
 			digest: true,
 		},
 		{
-			name: "a module of one flavour",
+			name: "a module",
 			change: func() {
-				writeTree(t, cfg.ModulesDir, map[string][]byte{"kernel/drivers/block/floppy.ko": testModule(t, "floppy")})
+				module := testModule(t, "virtio_pci", "virtio")
+				writeTree(t, cfg.ModulesDir, map[string][]byte{"kernel/drivers/virtio/virtio_pci.ko": module})
 			},
-			want:   []string{"packing image lbvm"},
+			want:   []string{"packing image lbvm", "packing image web"},
 			digest: true,
 		},
 		{
@@ -302,11 +303,11 @@ func TestBuildRefusals(t *testing.T) {
 		}, ErrNotKernel, ""},
 		{"no modules folder", func(_ *testing.T, c *Config) { c.ModulesDir += "x" }, os.ErrNotExist, "lib/modules/RELEASE"},
 		{"module missing", func(_ *testing.T, c *Config) {
-			_ = os.Remove(filepath.Join(c.ModulesDir, "kernel/drivers/block/floppy.ko"))
-		}, ErrNoModule, "floppy"},
+			_ = os.Remove(filepath.Join(c.ModulesDir, "kernel/drivers/virtio/virtio_pci.ko"))
+		}, ErrNoModule, "virtio_pci"},
 		{"modules of another kernel", func(t *testing.T, c *Config) {
-			other := strings.ReplaceAll(string(testModule(t, "floppy")), testRelease, "6.1.0-98-amd64")
-			writeTree(t, c.ModulesDir, map[string][]byte{"kernel/drivers/block/floppy.ko": []byte(other)})
+			other := strings.ReplaceAll(string(testModule(t, "virtio_pci")), testRelease, "6.1.0-98-amd64")
+			writeTree(t, c.ModulesDir, map[string][]byte{"kernel/drivers/virtio/virtio_pci.ko": []byte(other)})
 		}, ErrNoModule, "is for kernel 6.1.0-98-amd64"},
 		{"no agent", func(_ *testing.T, c *Config) { c.AgentBinary += "x" }, ErrNoAgent, "CGO_ENABLED=0"},
 		{"agent is a script", func(_ *testing.T, c *Config) {

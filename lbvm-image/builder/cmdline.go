@@ -24,6 +24,10 @@ func cmdline() string {
 		// guest of 96 MB has room to boot (with them one in seventy ran out of memory while its initramfs was
 		// unpacked), and 0.2 s.
 		"initcall_blacklist=event_trace_init,tracer_init_tracefs", "kfence.sample_interval=0", "debugfs=off",
+		// No accounting of pressure and of memory for groups of processes, of which there are none, no watchdog for
+		// hung processors, which a busy host's guests seem to have: a fifth of what the kernel does at each of the
+		// guest's steps, and a wake-up every few seconds.
+		"psi=0", "cgroup_disable=memory", "nowatchdog",
 		// Random numbers at once where the processor makes them.
 		"random.trust_cpu=1",
 	}, " ")

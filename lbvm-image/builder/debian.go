@@ -196,15 +196,13 @@ func keepNeeded(all, keep string) error {
 		kernels[0]:                             filepath.Join(keep, "vmlinuz"),
 		filepath.Join(from, "modules.builtin"): filepath.Join(keep, "modules", "modules.builtin"),
 	}
-	for _, f := range Flavours() {
-		modules, err := tree.pick(wantedModules(f))
-		if err != nil {
-			return err
-		}
-		for _, m := range modules {
-			path := tree.files[m.Name]
-			files[path] = filepath.Join(keep, "modules", filepath.Base(path))
-		}
+	modules, err := tree.pick(wantedModules())
+	if err != nil {
+		return err
+	}
+	for _, m := range modules {
+		path := tree.files[m.Name]
+		files[path] = filepath.Join(keep, "modules", filepath.Base(path))
 	}
 	for src, dst := range files {
 		if err := copyFile(dst, src, 0o644); err != nil {

@@ -11,13 +11,13 @@ import (
 // vmlinuxFormat changes when the same kernel image would be unpacked to other bytes.
 const vmlinuxFormat = "2"
 
-// kernel is a kernel with the modules for each flavour.
+// kernel is a kernel with the modules that guests load.
 type kernel struct {
 	release string
 	image   File   // the bzImage or ELF file it came from
 	pkg     *File  // the package that held it, if any
 	vmlinux string // path in the cache
-	modules map[Flavour][]module
+	modules []module
 }
 
 // kernel finds the kernel: one's own, or the package's.
@@ -52,19 +52,15 @@ func (b *build) openKernel(path, modulesDir string, pkg *File) (*kernel, error) 
 		return nil, fail(op, err, "give the path of a vmlinuz or vmlinux file")
 	}
 	k := &kernel{
-		image:   File{Name: filepath.Base(path), Size: int64(len(image)), SHA256: hexSum(image)},
-		pkg:     pkg,
-		modules: map[Flavour][]module{},
+		image: File{Name: filepath.Base(path), Size: int64(len(image)), SHA256: hexSum(image)},
+		pkg:   pkg,
 	}
 	tree, err := openModules(modulesDir)
 	if err != nil {
 		return nil, fail("read modules of "+path, err, "give the folder lib/modules/RELEASE of this kernel")
 	}
-	for _, f := range b.cfg.Flavours {
-		if k.modules[f], err = tree.pick(wantedModules(f)); err != nil {
-			return nil, fail("pick modules for "+string(f), err,
-				"use Debian's generic kernel: the cloud kernel has no floppy driver")
-		}
+	if k.modules, err = tree.pick(wantedModules()); err != nil {
+		return nil, fail("pick modules", err, "use a kernel with virtio's drivers, like Debian's")
 	}
 	vmlinux, err := b.vmlinux(image, k)
 	if err != nil {
@@ -78,16 +74,14 @@ func (b *build) openKernel(path, modulesDir string, pkg *File) (*kernel, error) 
 
 // checkRelease makes sure that the modules were built for the kernel: it would refuse them at boot.
 func checkRelease(k *kernel) error {
-	for _, modules := range k.modules {
-		for _, m := range modules {
-			info, err := moduleInfo(m.data)
-			if err != nil {
-				return fail("read module "+m.Name, err, "")
-			}
-			if magic, _, _ := strings.Cut(info["vermagic"], " "); magic != k.release {
-				err := fmt.Errorf("%w: %s is for kernel %s, not for %s", ErrNoModule, m.Name, magic, k.release)
-				return fail("check modules", err, "give the modules folder of the same kernel")
-			}
+	for _, m := range k.modules {
+		info, err := moduleInfo(m.data)
+		if err != nil {
+			return fail("read module "+m.Name, err, "")
+		}
+		if magic, _, _ := strings.Cut(info["vermagic"], " "); magic != k.release {
+			err := fmt.Errorf("%w: %s is for kernel %s, not for %s", ErrNoModule, m.Name, magic, k.release)
+			return fail("check modules", err, "give the modules folder of the same kernel")
 		}
 	}
 	return nil
@@ -128,14 +122,11 @@ func writeFile(path string, data []byte) error {
 	return os.Rename(f.Name(), path)
 }
 
-// wantedDigest changes with the lists of wanted modules.
+// wantedDigest changes with the list of wanted modules.
 func wantedDigest() string {
 	var parts []string
-	for _, f := range Flavours() {
-		parts = append(parts, string(f))
-		for _, w := range wantedModules(f) {
-			parts = append(parts, w.name)
-		}
+	for _, w := range wantedModules() {
+		parts = append(parts, w.name)
 	}
 	return shortSum(parts...)
 }

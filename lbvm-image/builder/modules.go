@@ -31,25 +31,15 @@ type wantedModule struct {
 	optional bool // a guest starts without it
 }
 
-// wantedModules lists what a guest of each flavour loads, in that order, dependencies apart. The network comes first:
-// the agent waits for its answers while the rest is loaded.
-func wantedModules(f Flavour) []wantedModule {
-	wanted := []wantedModule{
+// wantedModules lists what a guest loads, in that order, dependencies apart. The network comes first: the agent waits
+// for its answers while the rest is loaded. The floppy drive needs none: the agent drives its controller itself.
+func wantedModules() []wantedModule {
+	return []wantedModule{
 		{name: "virtio_pci"},
 		{name: "virtio_net"},
 		{name: "virtio_rng", optional: true},
 		{name: "button", optional: true}, // the ACPI power button, by which the hypervisor asks the guest to stop
 	}
-	if f == LBVM {
-		wanted = append(wanted,
-			wantedModule{name: "floppy"},
-			wantedModule{name: "fat"},
-			wantedModule{name: "vfat"},
-			wantedModule{name: "nls_cp437"},
-			wantedModule{name: "nls_ascii"},
-		)
-	}
-	return wanted
 }
 
 // moduleTree is a kernel's folder of modules (lib/modules/RELEASE).

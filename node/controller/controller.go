@@ -27,6 +27,7 @@ import (
 
 	"github.com/cloudtwin/cloudtwin/cloud/nodelink"
 	"github.com/cloudtwin/cloudtwin/node/hypervisor"
+	"github.com/cloudtwin/cloudtwin/node/template"
 	"github.com/cloudtwin/cloudtwin/node/vnet"
 )
 
@@ -54,11 +55,24 @@ type Config struct {
 	SocketDir string
 	// MediaDir is where media are made: memory-backed (tmpfs or ramfs), mode 0700; made when missing.
 	MediaDir string
-	// Status tells the node's capacity; asked at every heartbeat. Default: no capacity.
+	// Status tells the node's capacity; asked at every heartbeat. The controller adds the images and what a guest takes.
+	// Default: no capacity.
 	Status func() *nodelink.NodeStatus
+	// Guests is how guests come to life; default GuestsCold.
+	Guests GuestMode
+	// TemplateDir keeps the templates of forks; required with GuestsFork.
+	TemplateDir string
+	// Pooled is how many forks of each image's default shape are kept ready, paused; default none.
+	Pooled int
 	// ColdBoots is how many guests may boot at once; default one per core. More starve each other's timer
 	// calibration without KVM.
 	ColdBoots int
+	// Forks is how many forks, or simulated guests, may start at once; default some for each core.
+	Forks int
+	// FreeMemory tells the host's available memory in MB; ok is false when it is not known. Default: not known.
+	FreeMemory func() (mb int, ok bool)
+	// MemoryMargin is how much of the host's memory no start may take, in MB; default 512.
+	MemoryMargin int
 	// MediumLife is the longest time that a credential medium exists; default 120 s.
 	MediumLife time.Duration
 	// BootTimeout is how long a guest may take to its first milestone; default what the driver says, or 60 s.
@@ -96,6 +110,11 @@ func (c Config) Validate() error {
 	if c.ColdBoots < 0 || c.MediumLife < 0 || c.BootTimeout < 0 || c.Heartbeat < 0 {
 		errs = append(errs, errors.New("controller: ColdBoots and times must not be negative"))
 	}
+	if c.Pooled < 0 || c.Forks < 0 || c.MemoryMargin < 0 {
+		errs = append(errs, errors.New("controller: Pooled, Forks and MemoryMargin must not be negative"))
+	}
+	missing(c.Guests == GuestsFork && c.TemplateDir == "", "TemplateDir")
+	errs = append(errs, c.Guests.validate())
 	return errors.Join(errs...)
 }
 
@@ -105,6 +124,18 @@ func (c Config) withDefaults() Config {
 	}
 	if c.ColdBoots == 0 {
 		c.ColdBoots = runtime.NumCPU()
+	}
+	if c.Guests == "" {
+		c.Guests = GuestsCold
+	}
+	if c.Forks == 0 {
+		c.Forks = c.Guests.startsPerCore() * runtime.NumCPU()
+	}
+	if c.FreeMemory == nil {
+		c.FreeMemory = func() (int, bool) { return 0, false }
+	}
+	if c.MemoryMargin == 0 {
+		c.MemoryMargin = 512
 	}
 	if c.MediumLife == 0 {
 		c.MediumLife = 120 * time.Second
@@ -128,9 +159,14 @@ type Controller struct {
 	media    *mediaStore
 	files    machineFiles
 	reports  reporter
-	boots    chan struct{} // one token for each cold boot under way
+	images   *images
 	workers  sync.WaitGroup
 	forwards forwarded
+
+	admission *admission
+	templates *template.Manager // nil when guests are not forked
+	forker    hypervisor.Forker
+	noForks   error // why there are no templates though guests are to be forks
 
 	mu       sync.Mutex
 	guests   map[string]*guest
@@ -144,7 +180,8 @@ func New(cfg Config) (*Controller, error) {
 		return nil, err
 	}
 	cfg = cfg.withDefaults()
-	for _, dir := range []string{cfg.Dir, cfg.SocketDir} {
+	files := machineFiles{dir: cfg.Dir, sockets: cfg.SocketDir}
+	for _, dir := range []string{cfg.Dir, files.machines(), cfg.SocketDir} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, fmt.Errorf("make node folder: %w", err)
 		}
@@ -156,13 +193,18 @@ func New(cfg Config) (*Controller, error) {
 	if err != nil {
 		return nil, err
 	}
+	images, err := openImages(cfg.Images)
+	if err != nil {
+		return nil, err
+	}
 	c := &Controller{
-		cfg: cfg, log: cfg.Logger, media: media,
-		files:  machineFiles{dir: cfg.Dir, sockets: cfg.SocketDir},
-		boots:  make(chan struct{}, cfg.ColdBoots),
-		guests: map[string]*guest{}, strays: map[string]hypervisor.Machine{},
+		cfg: cfg, log: cfg.Logger, media: media, images: images,
+		files:     machineFiles{dir: cfg.Dir, sockets: cfg.SocketDir},
+		admission: newAdmission(cfg.ColdBoots, cfg.Forks, cfg.MemoryMargin, cfg.FreeMemory),
+		guests:    map[string]*guest{}, strays: map[string]hypervisor.Machine{},
 	}
 	c.reports.init()
+	c.openTemplates()
 	return c, nil
 }
 
@@ -172,7 +214,9 @@ func (c *Controller) Run(ctx context.Context) error {
 	// What every guest's goroutine hangs on: it ends before Run returns.
 	ctx, cancel := context.WithCancel(ctx)
 	defer c.workers.Wait()
+	defer c.closeTemplates()
 	defer cancel()
+	c.workers.Go(func() { c.media.retry(ctx, c.log) })
 	events, err := c.cfg.Driver.Events(ctx)
 	if err != nil {
 		return fmt.Errorf("follow the hypervisor's events: %w", err)
@@ -181,6 +225,7 @@ func (c *Controller) Run(ctx context.Context) error {
 	if err := c.takeOver(ctx); err != nil {
 		return err
 	}
+	c.warmTemplates(ctx)
 	c.syncLoop(ctx)
 	return nil
 }
@@ -223,6 +268,11 @@ func (c *Controller) takeOver(ctx context.Context) error {
 	}
 	found := map[string]hypervisor.Machine{}
 	for _, m := range machines {
+		if template.IsMachine(m.ID()) {
+			c.log.Info("end machine of an unfinished template", "machine", m.ID())
+			killUntilGone(ctx, m, c.log)
+			continue
+		}
 		found[m.ID()] = m
 		if err := m.EjectMedium(ctx); err != nil && !errors.Is(err, hypervisor.ErrNoMedium) {
 			c.log.Warn("eject left-over medium", "instance", m.ID(), "error", err)
@@ -357,25 +407,31 @@ func (c *Controller) currentServices() *nodelink.Services {
 	return c.services
 }
 
-// forwarded remembers where the guests' address of the API leads, so that a snapshot with the same services does
+// forwarded remembers where the guests' addresses of the API lead, so that a snapshot with the same services does
 // not cut open connections.
 type forwarded struct {
-	mu            sync.Mutex
-	guest, target string
+	mu      sync.Mutex
+	targets map[string]string // by the guests' address
 }
 
 func (f *forwarded) set(network Network, s *nodelink.Services, log *slog.Logger) {
-	guest, target := s.GetGuestAddress(), s.GetApiAddress()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if guest == "" || target == "" || f.guest == guest && f.target == target {
-		return
+	if f.targets == nil {
+		f.targets = map[string]string{}
 	}
-	addr, err := netip.ParseAddrPort(guest)
-	if err != nil {
-		log.Error("the cloud's guest address is not usable", "address", guest, "error", err)
-		return
+	for guest, target := range map[string]string{
+		s.GetGuestAddress(): s.GetApiAddress(), s.GetGuestPlainAddress(): s.GetApiPlainAddress(),
+	} {
+		if guest == "" || target == "" || f.targets[guest] == target {
+			continue
+		}
+		addr, err := netip.ParseAddrPort(guest)
+		if err != nil {
+			log.Error("the cloud's guest address is not usable", "address", guest, "error", err)
+			continue
+		}
+		network.Forward(addr, target)
+		f.targets[guest] = target
 	}
-	network.Forward(addr, target)
-	f.guest, f.target = guest, target
 }

@@ -47,10 +47,10 @@ func (g *guest) look(life context.Context, ev hypervisor.Event) (outcome, bool) 
 	if ev.Reason != "" && ev.Reason != "shutdown" {
 		end.reason += " (" + ev.Reason + ")"
 	}
-	if fault := g.console.tail.faultLine(); fault != "" {
+	if fault := g.console.tail.Fault(); fault != "" {
 		end.reason += ": " + fault
 	}
-	end.reason += g.console.tail.section()
+	end.reason += g.console.tail.Section()
 	return end, true
 }
 
@@ -97,7 +97,7 @@ func (g *guest) drain(life context.Context) {
 // cleanUp removes everything of the machine, tells how it ended, and waits for the cloud's word that the instance
 // is done with.
 func (g *guest) cleanUp(ctx context.Context, cancel context.CancelFunc, end outcome, removed bool) {
-	g.bootDone()
+	g.seat.leave()
 	if g.machine != nil && !killUntilGone(ctx, g.machine, g.log) {
 		g.letGo(cancel)
 		return
@@ -117,7 +117,7 @@ func (g *guest) cleanUp(ctx context.Context, cancel context.CancelFunc, end outc
 		g.log.Info("guest ended", "state", end.state, "reason", end.reason)
 		g.c.reports.state(g.id, end.state, end.reason)
 		select {
-		case <-g.removed:
+		case <-g.removal.Done():
 		case <-ctx.Done():
 			return
 		}

@@ -95,6 +95,10 @@ type fakeCloud struct {
 	syncs    int
 	said     map[string]*nodelink.InstanceStatus
 	stages   map[string][]string // as told: stage, or stage/reason for the node's own
+	attrs    map[string]string   // of the node's own milestones: instance/stage/name
+	reports  int                 // that came
+	statuses int                 // of those with the node's status
+	serve    int                 // guests that told that they serve
 	firsts   [][]string          // instances of each first report
 	roles    int
 	roleErr  error
@@ -102,7 +106,10 @@ type fakeCloud struct {
 }
 
 func newFakeCloud() *fakeCloud {
-	return &fakeCloud{said: map[string]*nodelink.InstanceStatus{}, stages: map[string][]string{}, roleEnd: time.Hour}
+	return &fakeCloud{
+		said: map[string]*nodelink.InstanceStatus{}, stages: map[string][]string{}, attrs: map[string]string{},
+		roleEnd: time.Hour,
+	}
 }
 
 var errAway = status.Error(codes.Unavailable, "away")
@@ -191,6 +198,20 @@ func (c *fakeCloud) told(id string) string {
 	return strings.Join(c.stages[id], " ")
 }
 
+// serving counts the guests that said so.
+func (c *fakeCloud) serving() (n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.serve
+}
+
+// attribute returns one of the last milestone of a stage.
+func (c *fakeCloud) attribute(id, stage, name string) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.attrs[id+"/"+stage+"/"+name]
+}
+
 type fakeStream struct {
 	grpc.ClientStream
 	ctx   context.Context //nolint:containedctx // as gRPC's own
@@ -208,12 +229,22 @@ func (s *fakeStream) Send(r *nodelink.Report) error {
 	c := s.cloud
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.reports++
+	if r.GetNode() != nil {
+		c.statuses++
+	}
 	var ids []string
 	for _, is := range r.GetInstances() {
 		ids = append(ids, is.GetInstanceId()+"="+is.GetState())
 		c.said[is.GetInstanceId()] = is
 		for _, m := range is.GetMilestones() {
 			text := m.GetStage()
+			if text == stageServing {
+				c.serve++
+			}
+			for name, value := range m.GetAttributes() {
+				c.attrs[is.GetInstanceId()+"/"+m.GetStage()+"/"+name] = value
+			}
 			if m.GetAttributes()["source"] == "node" && m.GetAttributes()["reason"] != "" {
 				text += "/" + m.GetAttributes()["reason"]
 			}

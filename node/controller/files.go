@@ -33,7 +33,9 @@ type record struct {
 	// Ended is set when the guest ended by itself, with the state and reason that were reported.
 	Ended         bool
 	State, Reason string
-	// Credential is the fingerprint of the last credential that a medium was made from.
+	// Forked is set when the machine is a copy of a template: every medium of it says who it is.
+	Forked bool
+	// Credential is the fingerprint of the last credential that a medium was made from, or bootMedium.
 	Credential string
 	// Media counts the different credentials that the guest was given.
 	Media int
@@ -48,12 +50,14 @@ type recordJSON struct {
 	Reason        string          `json:"reason,omitempty"`
 	CredentialSum string          `json:"credentialSum,omitempty"`
 	Media         int             `json:"media,omitempty"`
+	Forked        bool            `json:"forked,omitempty"`
 }
 
 // machineFiles are the folders of the machines: DIR/machines/ID, each mode 0700.
 type machineFiles struct{ dir, sockets string }
 
-func (f machineFiles) folder(id string) string  { return filepath.Join(f.dir, "machines", id) }
+func (f machineFiles) machines() string         { return filepath.Join(f.dir, "machines") }
+func (f machineFiles) folder(id string) string  { return filepath.Join(f.machines(), id) }
 func (f machineFiles) console(id string) string { return filepath.Join(f.folder(id), consoleFile) }
 func (f machineFiles) socket(id string) string  { return filepath.Join(f.sockets, id+socketSuffix) }
 
@@ -69,20 +73,32 @@ func (f machineFiles) save(r record) error {
 	}
 	data, err := json.Marshal(recordJSON{
 		Instance: instance, Started: r.Started, Ended: r.Ended, State: r.State, Reason: r.Reason, CredentialSum: r.Credential,
-		Media: r.Media,
+		Media: r.Media, Forked: r.Forked,
 	})
 	if err != nil {
 		return fmt.Errorf("encode record of %s: %w", plain.GetId(), err)
 	}
-	folder := f.folder(plain.GetId())
-	if err := os.MkdirAll(folder, 0o700); err != nil {
-		return fmt.Errorf("make machine folder: %w", err)
-	}
-	return writeFile(filepath.Join(folder, recordFile), data)
+	return writeFile(filepath.Join(f.folder(plain.GetId()), recordFile), data)
 }
 
-// writeFile replaces a file as a whole: after a crash it holds the old bytes or the new ones.
+// makeFolder makes a machine's folder, in which its console and its record are to be.
+func (f machineFiles) makeFolder(id string) error {
+	if err := os.Mkdir(f.folder(id), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("make machine folder: %w", err)
+	}
+	return nil
+}
+
+// writeFile writes a file as a whole: after a crash it holds the old bytes or the new ones, or is cut short when there
+// were no old ones.
 func writeFile(path string, data []byte) error {
+	if f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600); err == nil {
+		_, err = f.Write(data)
+		if err = errors.Join(err, f.Close()); err != nil {
+			return fmt.Errorf("write %s: %w", path, err)
+		}
+		return nil
+	}
 	tmp := path + ".new"
 	if err := os.WriteFile(tmp, data, 0o600); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
@@ -95,10 +111,7 @@ func writeFile(path string, data []byte) error {
 
 // records reads what is remembered. A folder whose record cannot be read is removed: the cloud knows better.
 func (f machineFiles) records() ([]record, error) {
-	entries, err := os.ReadDir(filepath.Join(f.dir, "machines"))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
+	entries, err := os.ReadDir(f.machines())
 	if err != nil {
 		return nil, fmt.Errorf("read machine folders: %w", err)
 	}
@@ -128,7 +141,7 @@ func (f machineFiles) load(id string) (record, error) {
 	}
 	r := record{
 		Instance: &nodelink.Instance{}, Started: on.Started, Ended: on.Ended, State: on.State, Reason: on.Reason,
-		Credential: on.CredentialSum, Media: on.Media,
+		Credential: on.CredentialSum, Media: on.Media, Forked: on.Forked,
 	}
 	if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(on.Instance, r.Instance); err != nil {
 		return record{}, err

@@ -1,7 +1,6 @@
 package controller
 
 import (
-	"bytes"
 	"context"
 	"io"
 	"os"
@@ -9,13 +8,17 @@ import (
 	"time"
 
 	"github.com/cloudtwin/cloudtwin/cloud/nodelink"
+	"github.com/cloudtwin/cloudtwin/node/console"
 	"github.com/cloudtwin/cloudtwin/node/hypervisor"
 )
+
+// maxLog is how much of a console log is read after its machine is gone, in bytes.
+const maxLog = 64 << 20
 
 // follower reads one machine's console.
 type follower struct {
 	items chan consoleItem // closed at the console's end
-	tail  tail
+	tail  console.Tail
 }
 
 // consoleItem is a milestone, or the word that everything was read that was there when following began.
@@ -52,17 +55,17 @@ func (f *follower) read(ctx context.Context, m hypervisor.Machine, replay int64)
 	if replay == 0 {
 		catchUp()
 	}
-	console, err := m.Console(ctx)
+	serial, err := m.Console(ctx)
 	if err != nil {
 		return
 	}
-	defer func() { _ = console.Close() }()
+	defer func() { _ = serial.Close() }()
 	// A reader that does not look at its context is ended by closing it.
-	stop := context.AfterFunc(ctx, func() { _ = console.Close() })
+	stop := context.AfterFunc(ctx, func() { _ = serial.Close() })
 	defer stop()
-	_ = scanConsole(console, func(line []byte) {
-		f.tail.add(line)
-		if m, ok := parseMilestone(line, time.Now()); ok {
+	_ = console.Scan(serial, func(line []byte) {
+		f.tail.Add(line)
+		if m, ok := console.Parse(line, time.Now()); ok {
 			send(consoleItem{milestone: m})
 		}
 	}, func(total int64) {
@@ -83,14 +86,6 @@ func (g *guest) followConsole(life context.Context, fresh bool) {
 	g.console = follow(life, &g.c.workers, g.machine, replay)
 }
 
-// section is the tail as the end of a reason.
-func (t *tail) section() string {
-	if text := t.String(); text != "" {
-		return "; last lines of its console:\n" + text
-	}
-	return ""
-}
-
 // readLog reads the console log of a machine that is gone: its milestones are told, its tail is returned.
 func (g *guest) readLog() string {
 	f, err := os.Open(g.c.files.console(g.id))
@@ -98,12 +93,12 @@ func (g *guest) readLog() string {
 		return ""
 	}
 	defer func() { _ = f.Close() }()
-	var t tail
-	_ = scanConsole(io.LimitReader(f, maxLog), func(line []byte) {
-		t.add(bytes.TrimSpace(line))
-		if m, ok := parseMilestone(line, time.Now()); ok {
+	var t console.Tail
+	_ = console.Scan(io.LimitReader(f, maxLog), func(line []byte) {
+		t.Add(line)
+		if m, ok := console.Parse(line, time.Now()); ok {
 			g.c.reports.milestone(g.id, m)
 		}
 	}, func(int64) {})
-	return t.section()
+	return t.Section()
 }

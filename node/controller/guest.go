@@ -48,9 +48,9 @@ type guest struct {
 	log *slog.Logger
 
 	events  chan hypervisor.Event
-	changed chan struct{} // the wish changed
-	removed chan struct{} // closed: the cloud does not want it any more
-	once    sync.Once
+	changed chan struct{}   // the wish changed
+	removal context.Context //nolint:containedctx // ended: the cloud does not want it any more
+	remove  context.CancelFunc
 
 	mu     sync.Mutex
 	wanted *nodelink.Instance
@@ -65,7 +65,9 @@ type guest struct {
 	eject   bool   // the drive is still to be emptied
 	exposed map[string]int
 	broken  map[string]string // exposures that did not work: address -> reason that was told
-	booting bool              // holds one of the controller's boot tokens
+	seat    *seat             // what its start holds of the host, until it serves
+	how     string            // its machine was started by this process: cold, fork, pooled, sim
+	noFork  bool              // it was tried, or is of no use to try
 	limiter *rate.Limiter
 	failure string // the last one that the guest told of
 	spoke   bool   // its console showed a milestone
@@ -81,9 +83,10 @@ type guest struct {
 }
 
 func newGuest(c *Controller, r record) *guest {
+	removal, remove := context.WithCancel(context.Background())
 	return &guest{
 		c: c, id: r.Instance.GetId(), log: c.log.With("instance", r.Instance.GetId()),
-		events: make(chan hypervisor.Event, 4), changed: make(chan struct{}, 1), removed: make(chan struct{}),
+		events: make(chan hypervisor.Event, 4), changed: make(chan struct{}, 1), removal: removal, remove: remove,
 		wanted: r.Instance, record: r, exposed: map[string]int{}, broken: map[string]string{},
 		limiter:     rate.NewLimiter(milestoneRate, milestoneBurst),
 		mediumTimer: stoppedTimer(), bootTimer: stoppedTimer(), choreTimer: stoppedTimer(),
@@ -106,9 +109,6 @@ func (g *guest) want(inst *nodelink.Instance) {
 	default:
 	}
 }
-
-// remove leaves word that the instance is to end.
-func (g *guest) remove() { g.once.Do(func() { close(g.removed) }) }
 
 // hear leaves word of an event. A full box means that the goroutine will look at the machine anyway.
 func (g *guest) hear(ev hypervisor.Event) {
@@ -137,7 +137,8 @@ var (
 // run is the guest's whole life on this node. When ctx ends it lets go of the machine, which goes on.
 func (g *guest) run(ctx context.Context, found hypervisor.Machine) {
 	defer g.stopTimers()
-	defer g.bootDone()
+	defer func() { g.seat.leave() }()
+	defer g.remove()
 	// Ends what this life began, also when the machine is let go.
 	life, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -172,19 +173,53 @@ func (g *guest) live(ctx, life context.Context, found hypervisor.Machine) (outco
 	case g.record.Started:
 		return outcome{state: stateStopped, reason: "the guest ended while its node was away" + g.readLog()}, nil
 	default:
-		if err := g.start(ctx, life); err != nil {
-			if errors.Is(err, errRemoved) || errors.Is(err, errClosing) {
-				return outcome{}, err
-			}
-			g.log.Error("start machine", "error", err)
-			return outcome{state: stateFailed, reason: startFailure(err)}, nil
-		}
-		g.followConsole(life, true)
+		return g.bringUp(ctx, life)
 	}
 	g.bootTimeout = g.c.bootTimeout()
-	g.bootTimer.Reset(g.bootTimeout)
 	g.attach(life)
-	return g.watch(ctx, life)
+	return g.lookAfter(ctx, life)
+}
+
+// bringUp starts the machine and looks after it. A fork that does not come to life is followed by a cold boot.
+func (g *guest) bringUp(ctx, life context.Context) (outcome, error) {
+	for {
+		end, err := g.tryOnce(ctx, life)
+		if errors.Is(err, errForkFailed) {
+			if err = g.undoFork(ctx, err); err == nil {
+				continue
+			}
+		}
+		if err == nil || errors.Is(err, errRemoved) || errors.Is(err, errClosing) {
+			return end, err
+		}
+		g.log.Error("start machine", "error", err)
+		return outcome{state: stateFailed, reason: startFailure(err)}, nil
+	}
+}
+
+func (g *guest) tryOnce(ctx, life context.Context) (outcome, error) {
+	// Ends the reading of the console of a fork that failed.
+	life, cancel := context.WithCancel(life)
+	defer cancel()
+	if err := g.start(ctx, life); err != nil {
+		return outcome{}, err
+	}
+	g.followConsole(life, true)
+	g.bootTimeout = g.c.bootTimeout()
+	if g.record.Forked {
+		g.bootTimeout = g.c.forkTimeout()
+	}
+	return g.lookAfter(ctx, life)
+}
+
+// lookAfter watches the machine until it ends.
+func (g *guest) lookAfter(ctx, life context.Context) (outcome, error) {
+	g.bootTimer.Reset(g.bootTimeout)
+	end, err := g.watch(ctx, life)
+	if startedHere := g.how != ""; err == nil && startedHere && g.record.Forked && !g.spoke {
+		return outcome{}, fmt.Errorf("%w: %s", errForkFailed, end.reason)
+	}
+	return end, err
 }
 
 // watch is the loop of a running guest.
@@ -194,37 +229,53 @@ func (g *guest) watch(ctx, life context.Context) (outcome, error) {
 		select {
 		case <-ctx.Done():
 			return outcome{}, errClosing
-		case <-g.removed:
+		case <-g.removal.Done():
 			return outcome{}, errRemoved
 		case <-g.changed:
 			g.update(life)
 		case item, ok := <-g.console.items:
 			if ok {
 				g.read(life, item)
-				continue
-			}
-			// The console ended: so did the machine, or the driver's line to it.
-			if end, ended := g.look(life, hypervisor.Event{}); ended {
+			} else if end, ended := g.consoleEnded(life); ended {
 				return end, nil
 			}
-			wait(life, chorePause)
-			g.followConsole(life, false)
 		case ev := <-g.events:
 			if end, ended := g.look(life, ev); ended {
 				return end, nil
 			}
 		case <-g.mediumTimer.C:
 			g.takeMedium(life, nodelink.WipedExpired)
+			if g.reads == 0 {
+				return g.lost("the guest did not read its medium within %v", g.c.cfg.MediumLife), nil
+			}
 		case <-g.choreTimer.C:
 			g.chores(life)
 		case <-g.bootTimer.C:
-			g.bootDone()
-			if !g.spoke {
-				return outcome{state: stateFailed, reason: fmt.Sprintf("no sign of life within %v of its start %s%s",
-					g.bootTimeout, g.console.tail.faultLine(), g.console.tail.section())}, nil
+			g.seat.leave()
+			if !g.alive() {
+				return g.lost("no sign of life within %v of its start", g.bootTimeout), nil
 			}
 		}
 	}
+}
+
+// consoleEnded finds out what ended: the machine, or the driver's line to it, which is then made anew.
+func (g *guest) consoleEnded(life context.Context) (outcome, bool) {
+	if end, ended := g.look(life, hypervisor.Event{}); ended {
+		return end, true
+	}
+	wait(life, chorePause)
+	g.followConsole(life, false)
+	return outcome{}, false
+}
+
+// lost is the end of a guest that did not do in time what it must.
+func (g *guest) lost(format string, limit time.Duration) outcome {
+	reason := fmt.Sprintf(format, limit)
+	if fault := g.console.tail.Fault(); fault != "" {
+		reason += " " + fault
+	}
+	return outcome{state: stateFailed, reason: reason + g.console.tail.Section()}
 }
 
 // read works in what the console told.
@@ -241,17 +292,26 @@ func (g *guest) read(life context.Context, item consoleItem) {
 	}
 	g.spoke = true
 	isNew := g.c.reports.milestone(g.id, item.milestone)
-	switch item.milestone.GetStage() {
-	case stageMediumRead:
-		// One that was read before says nothing of a medium that was put in since.
-		if isNew {
-			g.reads++
-			g.takeMedium(life, nodelink.WipedRead)
-		}
-	case stageNetwork, stageServing:
-		g.bootDone()
+	stage := item.milestone.GetStage()
+	switch stage {
+	case stageNetwork:
+		g.seat.boot()
+	case stageServing:
+		g.seat.leave()
 	case stageFailed:
 		g.failure = item.milestone.GetAttributes()["reason"]
+	}
+	switch {
+	case g.record.Credential == bootMedium:
+		// A fork says nothing before it has read who it is.
+		g.reads = 1
+		g.takeMedium(life, nodelink.WipedRead)
+	case stage == stageMediumRead && isNew:
+		// One that was read before says nothing of a medium that was put in since.
+		g.reads++
+		if !keepsMedium(g.record.Instance) {
+			g.takeMedium(life, nodelink.WipedRead)
+		}
 	}
 }
 
@@ -270,16 +330,16 @@ func (g *guest) update(life context.Context) {
 	inst := g.wish()
 	g.record.Instance = inst
 	g.expose(inst)
-	sum := inst.GetCredential().Fingerprint()
+	sum := g.mediumSum(inst)
 	if sum == "" || g.replaying || g.c.currentServices() == nil {
 		return // none, or it is not known yet whether the guest has read it
 	}
 	switch {
-	case sum != g.record.Credential, g.inherited && g.reads < g.record.Media:
+	case sum != g.record.Credential, g.inherited && (g.reads < g.record.Media || keepsMedium(inst)):
 		g.insert(life, inst)
 	case g.inherited:
 		// It was read while nobody listened, so nobody has told the cloud.
 		g.inherited = false
-		g.tellWiped(nodelink.WipedRead)
+		g.tellWiped(nodelink.WipedRead, sum)
 	}
 }

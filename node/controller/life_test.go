@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/cloudtwin/cloudtwin/cloud/nodelink"
+	"github.com/cloudtwin/cloudtwin/node/console"
 	"github.com/cloudtwin/cloudtwin/node/hypervisor"
 )
 
@@ -46,7 +47,8 @@ func TestLifeOfAnLBVM(t *testing.T) {
 			t.Errorf("forwards %v", w.network.forward)
 		}
 		m := w.driver.machine(id)
-		m.say(t, "[    0.0] kernel says hello", stage("booted", 0.5), "@cloudtwin {broken", strings.Repeat("x", 3*maxLine),
+		m.say(t, "[    0.0] kernel says hello", stage("booted", 0.5), "@cloudtwin {broken",
+			strings.Repeat("x", 3*console.MaxLine),
 			`[   1.2] noise @cloudtwin {"stage":"network","t":1.25,"addr":"10.64.0.17"}`)
 		pass(time.Second)
 		if m.drive() == "" {
@@ -123,7 +125,71 @@ func TestMediumIsTakenAfterTwoMinutes(t *testing.T) {
 		if got := w.cloud.told(inst.GetId()); !strings.Contains(got, "medium-wiped/expired") {
 			t.Errorf("told %q", got)
 		}
-		w.wantState(inst.GetId(), stateRunning)
+		// It would wait for ever; as a failed one it is replaced.
+		w.wantState(inst.GetId(), stateFailed)
+		if got := w.cloud.reason(inst.GetId()); !strings.Contains(got, "did not read its medium within 2m0s") {
+			t.Errorf("reason %q", got)
+		}
+	})
+}
+
+func TestAGuestThatServesMayLeaveANewMediumUnread(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		_, stop := w.start()
+		defer stop()
+		inst := w.lbvm()
+		id := inst.GetId()
+		w.cloud.run(inst)
+		pass(time.Second)
+		m := w.driver.machine(id)
+		m.say(t, stage("medium-read", 1), stage("serving", 2))
+		pass(time.Second)
+		renewed := copyOf(inst)
+		renewed.Credential = w.credential(nodeID, id)
+		w.cloud.run(renewed)
+		pass(3 * time.Minute)
+		w.wantNoMedia()
+		w.wantState(id, stateRunning)
+		if got := w.cloud.told(id); !strings.Contains(got, "medium-wiped/expired") {
+			t.Errorf("told %q", got)
+		}
+	})
+}
+
+func TestAMediumThatCannotBeWipedAtOnce(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		c, stop := w.start()
+		defer stop()
+		inst := w.lbvm()
+		id := inst.GetId()
+		w.cloud.run(inst)
+		pass(time.Second)
+		m := w.driver.machine(id)
+		// A folder in the image's place: it cannot be overwritten, nor removed while something is in it.
+		path := m.drive()
+		image, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(os.Remove(path), os.MkdirAll(filepath.Join(path, "x"), 0o700)); err != nil {
+			t.Fatal(err)
+		}
+		m.say(t, stage("medium-read", 1))
+		pass(10 * time.Second)
+		if got := w.cloud.told(id); strings.Contains(got, "medium-wiped") {
+			t.Errorf("told as wiped while it is there: %q", got)
+		}
+		if err := errors.Join(os.RemoveAll(path), os.WriteFile(path, image, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		pass(10 * time.Second)
+		w.wantNoMedia()
+		if got := w.cloud.told(id); !strings.Contains(got, "medium-wiped/read") {
+			t.Errorf("told %q after the wipe that worked", got)
+		}
+		if n := len(c.media.stuck); n != 0 {
+			t.Errorf("%d media are still to be wiped", n)
+		}
 	})
 }
 

@@ -1,13 +1,17 @@
 package controller
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -20,9 +24,19 @@ import (
 var ErrNotMemory = errors.New("folder is not memory-backed")
 
 // mediaStore makes and wipes media in one memory-backed folder that nobody else can read.
-type mediaStore struct{ dir string }
+type mediaStore struct {
+	dir string
+
+	mu    sync.Mutex
+	stuck []stuck
+	wake  chan struct{} // there is something stuck
+}
 
 func openMedia(dir string) (*mediaStore, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, fmt.Errorf("find media folder: %w", err)
+	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make media folder: %w", err)
 	}
@@ -42,7 +56,7 @@ func openMedia(dir string) (*mediaStore, error) {
 	if err := CheckMemoryBacked(dir); err != nil {
 		return nil, err
 	}
-	return &mediaStore{dir: dir}, nil
+	return &mediaStore{dir: dir, wake: make(chan struct{}, 1)}, nil
 }
 
 // CheckMemoryBacked returns ErrNotMemory, wrapped, unless dir lies on a tmpfs or ramfs.
@@ -64,14 +78,69 @@ func (m *mediaStore) write(id string, files map[string][]byte) (path string, err
 	if err != nil {
 		return "", fmt.Errorf("make medium: %w", err)
 	}
-	path, err = filepath.Abs(f.Name())
-	if err == nil {
-		err = floppy.Write(f, files)
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
+	if err = errors.Join(floppy.WriteFile(f, files), f.Close()); err != nil {
 		return "", errors.Join(fmt.Errorf("write medium: %w", err), wipe(f.Name()))
 	}
-	return path, nil
+	return f.Name(), nil
+}
+
+// stuck is an image that could not be wiped yet.
+type stuck struct {
+	path  string
+	wiped func()
+}
+
+// wipe overwrites and removes an image, and then calls wiped. When that does not work it is tried again until it does:
+// a key must not stay. wiped may be called from another goroutine.
+func (m *mediaStore) wipe(path string, wiped func()) error {
+	err := wipe(path)
+	if err == nil {
+		wiped()
+		return nil
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.stuck = append(m.stuck, stuck{path: path, wiped: wiped})
+	select {
+	case m.wake <- struct{}{}:
+	default:
+	}
+	return err
+}
+
+// retry wipes what could not be wiped at once, until ctx ends. The next process wipes what is left then.
+func (m *mediaStore) retry(ctx context.Context, log *slog.Logger) {
+	for {
+		select {
+		case <-m.wake:
+		case <-ctx.Done():
+			return
+		}
+		for pause := firstPause; m.retryOnce(log) && ctx.Err() == nil; pause = min(2*pause, longPause) {
+			wait(ctx, pause)
+		}
+	}
+}
+
+// retryOnce tries each stuck image once and says whether some are left.
+func (m *mediaStore) retryOnce(log *slog.Logger) bool {
+	m.mu.Lock()
+	todo := m.stuck
+	m.stuck = nil
+	m.mu.Unlock()
+	var left []stuck
+	for _, s := range todo {
+		if err := wipe(s.path); err != nil {
+			log.Error("wipe medium again", "path", s.path, "error", err)
+			left = append(left, s)
+			continue
+		}
+		s.wiped()
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.stuck = append(m.stuck, left...)
+	return len(m.stuck) > 0
 }
 
 // wipeAll wipes everything in the folder: it holds nothing but media.
@@ -103,7 +172,7 @@ func wipe(path string) error {
 		return nil
 	}
 	if err == nil {
-		err = zero(f)
+		err = errors.Join(zero(f), f.Close())
 	}
 	if err != nil {
 		err = fmt.Errorf("wipe medium: %w", err)
@@ -114,12 +183,28 @@ func wipe(path string) error {
 	return err
 }
 
+// zero overwrites what a file holds. An image is mostly holes, which are left: there is nothing in them.
 func zero(f *os.File) error {
 	info, err := f.Stat()
-	if err == nil {
-		_, err = io.CopyN(f, zeros{}, info.Size())
+	if err != nil {
+		return err
 	}
-	return errors.Join(err, f.Close())
+	for at, end := int64(0), int64(0); at < info.Size(); at = end {
+		at, err = f.Seek(at, unix.SEEK_DATA)
+		if errors.Is(err, unix.ENXIO) {
+			return nil // nothing but a hole is left
+		}
+		if err != nil {
+			return err
+		}
+		if end, err = f.Seek(at, unix.SEEK_HOLE); err != nil {
+			return err
+		}
+		if _, err := io.CopyN(io.NewOffsetWriter(f, at), zeros{}, end-at); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 type zeros struct{}
@@ -129,41 +214,38 @@ func (zeros) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// makeMedium opens an instance's credential with NODEPK and writes its medium. The key is in clear in this
-// process only for the length of the call.
-func (c *Controller) makeMedium(inst *nodelink.Instance) (path string, err error) {
-	services := c.currentServices()
-	if services == nil {
-		return "", errors.New("make medium: the cloud has not said how it is reached")
+// bootMedium stands for the fingerprint of a credential where a medium has none: that of a fork of an image without
+// one, which only says who it is.
+const bootMedium = "boot"
+
+// mediumSum names what the guest's medium is to hold; empty when it needs none.
+func (g *guest) mediumSum(inst *nodelink.Instance) string {
+	sum := inst.GetCredential().Fingerprint()
+	if sum == "" && g.record.Forked && (g.record.Credential == "" || g.record.Credential == bootMedium) {
+		return bootMedium
 	}
-	sealed := inst.GetCredential()
-	credential := keydelivery.Credential{
-		SealedKey: sealed.GetSealedKey(), SealedCert: sealed.GetSealedCert(), IAMCertPEM: sealed.GetIamCertPem(),
-		Profile: keydelivery.Profile(sealed.GetProfile()),
-	}
-	identity, err := credential.Open(c.cfg.Key, c.cfg.NodeID, inst.GetId())
-	if err != nil {
-		return "", fmt.Errorf("make medium: %w", err)
-	}
-	defer identity.Key.Wipe()
+	return sum
+}
+
+// makeMedium writes the medium of an instance. A fork's says who it is.
+func (c *Controller) makeMedium(inst *nodelink.Instance, forked bool) (path string, err error) {
 	entropy := make([]byte, keydelivery.EntropySize)
 	defer clear(entropy)
 	if _, err := io.ReadFull(c.cfg.Entropy, entropy); err != nil {
 		return "", fmt.Errorf("make medium: read entropy: %w", err)
 	}
-	medium := keydelivery.Medium{
-		LBCertPEM: identity.CertPEM, IAMCertPEM: credential.IAMCertPEM, CloudCertPEM: services.GetCloudCertPem(),
-		LBKey: identity.Key,
-		Boot: keydelivery.Boot{
-			FormatVersion: keydelivery.BootFormat, InstanceID: inst.GetId(),
-			// The paths are those that the original guest uses; the cloud answers at them and at the root.
-			Endpoints: map[string]string{
-				"iam": services.GetApiUrl() + "/services/Euare/", "elb": services.GetApiUrl() + "/services/LoadBalancing/",
-			},
-			CAPEM: string(services.GetCaPem()), Entropy: entropy, Region: services.GetRegion(),
-		},
+	boot := keydelivery.Boot{
+		FormatVersion: keydelivery.BootFormat, InstanceID: inst.GetId(), Time: time.Now().UTC(), Entropy: entropy,
 	}
-	files, err := medium.Files()
+	if forked {
+		boot.MAC = inst.GetMac()
+	}
+	var files map[string][]byte
+	if inst.GetCredential() == nil {
+		files, err = boot.Files()
+	} else {
+		files, err = c.credentialFiles(inst, boot)
+	}
 	if err != nil {
 		return "", fmt.Errorf("make medium: %w", err)
 	}
@@ -173,4 +255,33 @@ func (c *Controller) makeMedium(inst *nodelink.Instance) (path string, err error
 		}
 	}()
 	return c.media.write(inst.GetId(), files)
+}
+
+// credentialFiles opens an instance's credential with NODEPK and makes the files of its medium. The key is in clear in
+// this process only until the caller has wiped them.
+func (c *Controller) credentialFiles(inst *nodelink.Instance, boot keydelivery.Boot) (map[string][]byte, error) {
+	services := c.currentServices()
+	if services == nil {
+		return nil, errors.New("the cloud has not said how it is reached")
+	}
+	sealed := inst.GetCredential()
+	credential := keydelivery.Credential{
+		SealedKey: sealed.GetSealedKey(), SealedCert: sealed.GetSealedCert(), IAMCertPEM: sealed.GetIamCertPem(),
+		Profile: keydelivery.Profile(sealed.GetProfile()),
+	}
+	identity, err := credential.Open(c.cfg.Key, c.cfg.NodeID, inst.GetId())
+	if err != nil {
+		return nil, err
+	}
+	defer identity.Key.Wipe()
+	// The paths are those that the original guest uses; the cloud answers at them and at the root.
+	boot.Endpoints = map[string]string{
+		"iam": services.GetApiUrl() + "/services/Euare/", "elb": services.GetApiUrl() + "/services/LoadBalancing/",
+	}
+	boot.CAPEM, boot.Region = string(services.GetCaPem()), services.GetRegion()
+	medium := keydelivery.Medium{
+		LBCertPEM: identity.CertPEM, IAMCertPEM: credential.IAMCertPEM, CloudCertPEM: services.GetCloudCertPem(),
+		LBKey: identity.Key, Boot: boot,
+	}
+	return medium.Files()
 }

@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"github.com/cloudtwin/cloudtwin/cloud/nodelink"
+	"github.com/cloudtwin/cloudtwin/node/console"
 )
 
 // The states that a node reports of an instance.
@@ -21,6 +22,7 @@ const (
 type reporter struct {
 	mu       sync.Mutex
 	statuses map[string]*report
+	dirty    map[string]*report // those with something to tell
 	wake     chan struct{}
 }
 
@@ -28,12 +30,11 @@ type report struct {
 	state, reason, console string
 	milestones             []*nodelink.Milestone
 	unsent                 []*nodelink.Milestone
-	dirty                  bool
 	gone                   bool // dropped once it was told
 }
 
 func (r *reporter) init() {
-	r.statuses = map[string]*report{}
+	r.statuses, r.dirty = map[string]*report{}, map[string]*report{}
 	r.wake = make(chan struct{}, 1)
 }
 
@@ -45,7 +46,7 @@ func (r *reporter) change(id string, change func(*report)) {
 		return
 	}
 	change(st)
-	st.dirty = true
+	r.dirty[id] = st
 	select {
 	case r.wake <- struct{}{}:
 	default:
@@ -67,7 +68,7 @@ func (r *reporter) state(id, state, reason string) {
 // milestone adds one and says whether it was new.
 func (r *reporter) milestone(id string, m *nodelink.Milestone) (isNew bool) {
 	r.change(id, func(st *report) {
-		merged, added := nodelink.MergeMilestones(st.milestones, []*nodelink.Milestone{m}, sameMilestone)
+		merged, added := nodelink.MergeMilestones(st.milestones, []*nodelink.Milestone{m}, console.Same)
 		st.milestones = merged
 		st.unsent = append(st.unsent, added...)
 		isNew = len(added) > 0
@@ -103,11 +104,8 @@ func (r *reporter) news() []*nodelink.InstanceStatus {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var out []*nodelink.InstanceStatus
-	for _, id := range slices.Sorted(maps.Keys(r.statuses)) {
-		st := r.statuses[id]
-		if !st.dirty {
-			continue
-		}
+	for _, id := range slices.Sorted(maps.Keys(r.dirty)) {
+		st := r.dirty[id]
 		out = append(out, st.message(id, st.unsent))
 		r.told(id, st)
 	}
@@ -115,7 +113,8 @@ func (r *reporter) news() []*nodelink.InstanceStatus {
 }
 
 func (r *reporter) told(id string, st *report) {
-	st.dirty, st.unsent = false, nil
+	delete(r.dirty, id)
+	st.unsent = nil
 	if st.gone {
 		delete(r.statuses, id)
 	}

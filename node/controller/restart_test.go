@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -139,6 +140,9 @@ func TestAStartThatAKilledProcessDidNotFinish(t *testing.T) {
 				inst := w.lbvm()
 				id := inst.GetId()
 				files := machineFiles{dir: filepath.Join(w.dir, "node"), sockets: filepath.Join(w.dir, "net")}
+				if err := os.MkdirAll(files.folder(id), 0o700); err != nil {
+					t.Fatal(err)
+				}
 				if err := files.save(record{Instance: inst}); err != nil {
 					t.Fatal(err)
 				}
@@ -271,6 +275,33 @@ func TestTheCloudGoesAwayAndComesBack(t *testing.T) {
 		w.cloud.mu.Unlock()
 		if diff := cmp.Diff([]string{a.GetId() + "=running", b.GetId() + "=failed"}, last); diff != "" {
 			t.Errorf("the first report after the pause (-want +got):\n%s", diff)
+		}
+	})
+}
+
+func TestHeartbeatsTellOnlyWhatChanged(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		var memory atomic.Uint64
+		w.change = func(c *Config) {
+			c.Status = func() *nodelink.NodeStatus { return &nodelink.NodeStatus{MemoryMbTotal: memory.Load()} }
+		}
+		_, stop := w.start()
+		defer stop()
+		w.cloud.run(w.instance("web"))
+		pass(time.Minute)
+		count := func() (reports, statuses int) {
+			w.cloud.mu.Lock()
+			defer w.cloud.mu.Unlock()
+			return w.cloud.reports, w.cloud.statuses
+		}
+		reports, statuses := count()
+		if reports < 12 || statuses != 1 {
+			t.Errorf("%d reports in a minute, %d of them with the node's status; want 12 and more, 1", reports, statuses)
+		}
+		memory.Store(1)
+		pass(10 * time.Second)
+		if _, after := count(); after != statuses+1 {
+			t.Errorf("the changed status was told %d times", after-statuses)
 		}
 	})
 }

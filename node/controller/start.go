@@ -4,47 +4,46 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/cloudtwin/cloudtwin/cloud/nodelink"
 	"github.com/cloudtwin/cloudtwin/node/hypervisor"
-	"github.com/cloudtwin/cloudtwin/node/vnet"
 )
 
-// start waits for its turn to boot, makes the medium and starts the machine.
+// start waits for its turn, makes the medium and starts the machine.
 func (g *guest) start(ctx, life context.Context) error {
-	select {
-	case g.c.boots <- struct{}{}:
-		g.booting = true
-	case <-g.removed:
-		return errRemoved
-	case <-ctx.Done():
-		return errClosing
-	}
-	inst := g.wish()
-	g.record.Instance = inst
-	img, err := g.image(inst)
+	mode, plan, img, err := g.awaitTurn(ctx)
 	if err != nil {
 		return err
 	}
+	inst := g.wish() // it may have changed meanwhile
+	g.record.Instance, g.record.Forked = inst, plan != nil
 	spec, err := g.spec(inst, img)
 	if err != nil {
 		return err
 	}
-	if err := g.c.files.save(g.record); err != nil {
+	if err := g.c.files.makeFolder(g.id); err != nil {
 		return err
 	}
-	if inst.GetCredential() != nil {
-		if spec.Medium, err = g.c.makeMedium(inst); err != nil {
+	// A simulated guest ends with this process: nothing could be left of a start that was not finished.
+	if mode != GuestsSim {
+		if err := g.c.files.save(g.record); err != nil {
 			return err
 		}
-		g.medium, g.record.Credential, g.record.Media = spec.Medium, inst.GetCredential().Fingerprint(), 1
-		g.mediumTimer.Reset(g.c.cfg.MediumLife)
 	}
-	err = g.startMachine(life, spec)
+	if sum := g.mediumSum(inst); sum != "" {
+		if spec.Medium, err = g.c.makeMedium(inst, g.record.Forked); err != nil {
+			return err
+		}
+		g.medium, g.record.Credential, g.record.Media = spec.Medium, sum, 1
+		g.limitMedium(inst)
+	}
+	if plan != nil {
+		err = g.fork(ctx, life, spec, plan)
+	} else {
+		err = g.boot(life, spec)
+	}
 	if err != nil {
 		if ctx.Err() != nil {
 			g.wipeMedium(nodelink.WipedEnded)
@@ -52,29 +51,69 @@ func (g *guest) start(ctx, life context.Context) error {
 		}
 		return err
 	}
+	g.attach(life) // first: the guest asks for its address as soon as it runs
+	g.started(mode)
+	return nil
+}
+
+// started remembers and tells that the machine runs.
+func (g *guest) started(mode GuestMode) {
 	g.record.Started = true
 	if err := g.c.files.save(g.record); err != nil {
 		g.log.Error("remember the start", "error", err)
 	}
+	g.how = string(mode)
+	if p, ok := g.machine.(hypervisor.Pooled); ok && p.Pooled() {
+		g.how = howPooled
+	}
 	g.c.reports.state(g.id, stateRunning, "")
-	g.tell(stageStarted, nil)
+	g.tell(stageStarted, map[string]string{"guests": g.how})
 	if g.medium != "" {
 		g.tell(stageInserted, nil)
 	}
-	return nil
 }
 
-// startMachine starts the machine. One that exists already was started by a process that was killed before it
+// awaitTurn decides how the guest starts and waits until it may.
+func (g *guest) awaitTurn(ctx context.Context) (mode GuestMode, plan *forkPlan, img image, err error) {
+	wanted, stop := g.whileWanted(ctx)
+	defer stop()
+	inst := g.wish()
+	if img, err = g.image(inst); err != nil {
+		return "", nil, image{}, err
+	}
+	mode, plan, err = g.plan(wanted, inst, img)
+	if err == nil {
+		kind := coldTurn
+		if mode != GuestsCold {
+			kind = forkTurn
+		}
+		g.seat, err = g.c.admission.enter(wanted, kind, mode.cost().of(int(inst.GetMemoryMb())))
+	}
+	switch {
+	case err == nil:
+		return mode, plan, img, nil
+	case ctx.Err() != nil:
+		return "", nil, image{}, errClosing
+	case wanted.Err() != nil:
+		return "", nil, image{}, errRemoved
+	}
+	return "", nil, image{}, err
+}
+
+// whileWanted returns a context that ends with ctx or when the instance is removed.
+func (g *guest) whileWanted(ctx context.Context) (wanted context.Context, stop func()) {
+	wanted, cancel := context.WithCancel(ctx)
+	unhook := context.AfterFunc(g.removal, cancel)
+	return wanted, func() { unhook(); cancel() }
+}
+
+// boot starts the machine from its kernel. One that exists already was started by a process that was killed before it
 // could say so, and has another medium than ours: it is ended first.
-func (g *guest) startMachine(life context.Context, spec hypervisor.Spec) error {
+func (g *guest) boot(life context.Context, spec hypervisor.Spec) error {
 	machine, err := g.c.cfg.Driver.Start(life, spec)
 	if errors.Is(err, hypervisor.ErrExists) {
-		old, findErr := g.c.cfg.Driver.Find(life, g.id)
-		if findErr != nil {
-			return errors.Join(err, findErr)
-		}
-		if killErr := old.Kill(life); killErr != nil {
-			return errors.Join(err, killErr)
+		if err := g.endOld(life); err != nil {
+			return err
 		}
 		machine, err = g.c.cfg.Driver.Start(life, spec)
 	}
@@ -85,8 +124,19 @@ func (g *guest) startMachine(life context.Context, spec hypervisor.Spec) error {
 	return nil
 }
 
+func (g *guest) endOld(life context.Context) error {
+	old, err := g.c.cfg.Driver.Find(life, g.id)
+	if err == nil {
+		err = old.Kill(life)
+	}
+	if err != nil {
+		return fmt.Errorf("end old machine: %w", err)
+	}
+	return nil
+}
+
 func (g *guest) image(inst *nodelink.Instance) (image, error) {
-	img, err := loadImage(g.c.cfg.Images, inst.GetImage())
+	img, err := g.c.images.load(inst.GetImage())
 	if err != nil {
 		return image{}, err
 	}
@@ -104,7 +154,7 @@ func (g *guest) spec(inst *nodelink.Instance, img image) (hypervisor.Spec, error
 		NIC:        hypervisor.NIC{MAC: inst.GetMac(), Socket: g.c.files.socket(g.id)},
 		ConsoleLog: g.c.files.console(g.id),
 	}
-	for _, path := range []*string{&spec.Kernel, &spec.Initrd, &spec.NIC.Socket, &spec.ConsoleLog} {
+	for _, path := range []*string{&spec.NIC.Socket, &spec.ConsoleLog} {
 		abs, err := filepath.Abs(*path)
 		if err != nil {
 			return spec, fmt.Errorf("find path of %s: %w", *path, err)
@@ -116,169 +166,4 @@ func (g *guest) spec(inst *nodelink.Instance, img image) (hypervisor.Spec, error
 		return spec, fmt.Errorf("remove old socket: %w", err)
 	}
 	return spec, nil
-}
-
-// bootDone lets the next guest boot.
-func (g *guest) bootDone() {
-	if g.booting {
-		g.booting = false
-		<-g.c.boots
-	}
-}
-
-// attach plugs the machine into the guests' network.
-func (g *guest) attach(life context.Context) {
-	inst := g.wish()
-	ip, err := netip.ParseAddr(inst.GetPrivateIp())
-	if err != nil {
-		g.log.Error("attach network", "error", err)
-		return
-	}
-	err = g.c.cfg.Network.Attach(life, vnet.PortConfig{
-		InstanceID: g.id, MAC: inst.GetMac(), IP: ip, Socket: g.c.files.socket(g.id), Hostname: hostname(inst),
-	})
-	if err != nil && !errors.Is(err, vnet.ErrAttached) {
-		g.log.Error("attach network", "error", err)
-	}
-}
-
-func hostname(inst *nodelink.Instance) string {
-	return "ip-" + strings.ReplaceAll(inst.GetPrivateIp(), ".", "-")
-}
-
-// expose makes the exposures those that the cloud asks for. What does not work is told once and tried again.
-func (g *guest) expose(inst *nodelink.Instance) {
-	want := map[string]int{}
-	for _, e := range inst.GetExposures() {
-		want[e.GetHostAddress()] = int(e.GetGuestPort())
-	}
-	for address, port := range g.exposed {
-		if want[address] != port {
-			g.c.cfg.Network.Unexpose(address)
-			delete(g.exposed, address)
-		}
-	}
-	for address := range g.broken {
-		if _, ok := want[address]; !ok {
-			delete(g.broken, address)
-		}
-	}
-	for address, port := range want {
-		if g.exposed[address] == port {
-			continue
-		}
-		if err := g.c.cfg.Network.Expose(address, g.id, port); err != nil {
-			if g.broken[address] != err.Error() {
-				g.broken[address] = err.Error()
-				g.log.Warn("expose port", "address", address, "error", err)
-				g.tell(stageExposeFailed, map[string]string{"address": address, "reason": clip(err.Error())})
-			}
-			g.choreTimer.Reset(chorePause)
-			continue
-		}
-		g.exposed[address] = port
-		delete(g.broken, address)
-	}
-}
-
-// clip keeps a text within what an attribute may hold.
-func clip(text string) string {
-	if len(text) > maxAttribute {
-		text = text[:maxAttribute]
-	}
-	return strings.ToValidUTF8(text, "")
-}
-
-func (g *guest) unexposeAll() {
-	for address := range g.exposed {
-		g.c.cfg.Network.Unexpose(address)
-	}
-	clear(g.exposed)
-}
-
-// insert puts a fresh medium into a running guest.
-func (g *guest) insert(life context.Context, inst *nodelink.Instance) {
-	g.takeMedium(life, "replaced")
-	sum := inst.GetCredential().Fingerprint()
-	path, err := g.c.makeMedium(inst)
-	if err != nil {
-		// The same sealed credential will never open; only a new one is a new try.
-		g.remember(sum)
-		g.log.Error("make medium", "error", err)
-		g.tell(stageMediumFailed, map[string]string{"reason": clip(err.Error())})
-		return
-	}
-	g.medium = path
-	if err := g.machine.InsertMedium(life, path); err != nil {
-		g.log.Warn("insert medium", "error", err)
-		g.tell(stageMediumFailed, map[string]string{"reason": clip(err.Error())})
-		g.wipeMedium("not inserted")
-		g.choreTimer.Reset(chorePause)
-		return
-	}
-	g.mediumTimer.Reset(g.c.cfg.MediumLife)
-	g.remember(sum)
-	g.tell(stageInserted, nil)
-}
-
-// remember notes that the guest was given the credential sum.
-func (g *guest) remember(sum string) {
-	if sum != g.record.Credential {
-		g.record.Media++
-	}
-	g.record.Credential = sum
-	g.inherited = false
-	if err := g.c.files.save(g.record); err != nil {
-		g.log.Error("remember the medium", "error", err)
-	}
-}
-
-// takeMedium empties the drive and wipes the image, whatever the drive says.
-func (g *guest) takeMedium(life context.Context, reason string) {
-	g.mediumTimer.Stop()
-	if g.medium == "" {
-		return
-	}
-	g.ejectMedium(life)
-	g.wipeMedium(reason)
-}
-
-func (g *guest) ejectMedium(life context.Context) {
-	err := g.machine.EjectMedium(life)
-	g.eject = err != nil && !errors.Is(err, hypervisor.ErrNoMedium) && !errors.Is(err, hypervisor.ErrNotFound)
-	if g.eject {
-		g.log.Warn("eject medium", "error", err)
-		g.choreTimer.Reset(chorePause)
-	}
-}
-
-// wipeMedium overwrites and removes the image. When that fails, it is tried again: a key must not stay.
-func (g *guest) wipeMedium(reason string) {
-	if g.medium == "" {
-		return
-	}
-	g.mediumTimer.Stop()
-	if err := wipe(g.medium); err != nil {
-		g.log.Error("wipe medium", "error", err)
-		g.choreTimer.Reset(chorePause)
-		return
-	}
-	g.medium = ""
-	g.tellWiped(reason)
-}
-
-// tellWiped tells that the medium of the guest's last credential is gone.
-func (g *guest) tellWiped(reason string) {
-	g.tell(nodelink.StageMediumWiped, map[string]string{"reason": reason, "credential": g.record.Credential})
-}
-
-// chores tries again what did not work.
-func (g *guest) chores(life context.Context) {
-	if g.eject {
-		g.ejectMedium(life)
-		if g.medium != "" {
-			g.wipeMedium("late")
-		}
-	}
-	g.update(life)
 }

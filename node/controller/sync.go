@@ -7,6 +7,8 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/cloudtwin/cloudtwin/cloud/nodelink"
 )
 
@@ -49,6 +51,7 @@ func wait(ctx context.Context, d time.Duration) {
 // link is one connection to the cloud.
 type link struct {
 	stream  nodelink.NodeLink_SyncClient
+	status  *nodelink.NodeStatus // as it was told last
 	desired chan *nodelink.Desired
 	failed  chan error
 }
@@ -62,10 +65,10 @@ func (c *Controller) session(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("connect to the cloud: %w", err)
 	}
-	l := &link{stream: stream, desired: make(chan *nodelink.Desired), failed: make(chan error, 1)}
+	l := &link{stream: stream, status: c.status(), desired: make(chan *nodelink.Desired), failed: make(chan error, 1)}
 	c.workers.Go(func() { l.receive(streamCtx) })
 	if err := l.send(ctx, &nodelink.Report{
-		First: true, Node: c.cfg.Status(), Instances: c.reports.everything(),
+		First: true, Node: l.status, Instances: c.reports.everything(),
 	}); err != nil {
 		return err
 	}
@@ -88,7 +91,7 @@ func (c *Controller) exchange(ctx context.Context, l *link) error {
 	heartbeat := time.NewTicker(c.cfg.Heartbeat)
 	defer heartbeat.Stop()
 	for {
-		report := &nodelink.Report{}
+		report, beat := &nodelink.Report{}, false
 		select {
 		case d := <-l.desired:
 			c.apply(ctx, d)
@@ -98,17 +101,36 @@ func (c *Controller) exchange(ctx context.Context, l *link) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-heartbeat.C:
-			report.Node = c.cfg.Status()
+			// A report that tells nothing is a sign of life.
+			beat = true
+			if st := c.status(); !proto.Equal(st, l.status) {
+				report.Node, l.status = st, st
+			}
 		case <-c.reports.wake:
 			wait(ctx, gather)
 		}
-		if report.Instances = c.reports.news(); report.GetNode() == nil && len(report.GetInstances()) == 0 {
+		if report.Instances = c.reports.news(); !beat && len(report.GetInstances()) == 0 {
 			continue
 		}
 		if err := l.send(ctx, report); err != nil {
 			return err
 		}
 	}
+}
+
+// status is what the node says of itself.
+func (c *Controller) status() *nodelink.NodeStatus {
+	st := c.cfg.Status()
+	st.Images = map[string]string{}
+	for name, img := range c.images.all() {
+		st.Images[name] = img.digest
+	}
+	takes := c.cfg.Guests.cost()
+	if c.noForks != nil {
+		takes = GuestsCold.cost()
+	}
+	st.GuestFixedMb, st.GuestMemoryPercent = uint32(takes.fixedMB), uint32(takes.percent)
+	return st
 }
 
 // receive hands the cloud's messages over until the stream ends, and then says why it did.

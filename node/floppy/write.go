@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 )
@@ -13,15 +14,42 @@ import (
 // units long and differ in more than case. The same files give the same bytes. ErrFull, ErrName, or w's error;
 // nothing is written then but what w itself took.
 func Write(w io.Writer, files map[string][]byte) error {
-	img := make([]byte, Size)
+	img, err := layOut(files, Size)
 	defer clear(img) // a key lies in it
-	if err := fill(img, files); err != nil {
+	if err != nil {
 		return fmt.Errorf("write floppy: %w", err)
 	}
 	if _, err := w.Write(img); err != nil {
 		return fmt.Errorf("write floppy: %w", err)
 	}
 	return nil
+}
+
+// WriteFile is Write into an empty file. What is zero behind the last content is left a hole, so an image costs what is
+// in it.
+func WriteFile(f *os.File, files map[string][]byte) error {
+	used := dataStart
+	for _, content := range files {
+		used += (len(content) + sectorSize - 1) / sectorSize * sectorSize
+	}
+	img, err := layOut(files, min(used, Size))
+	defer clear(img) // a key lies in it
+	if err == nil {
+		_, err = f.Write(img)
+	}
+	if err == nil {
+		err = f.Truncate(Size)
+	}
+	if err != nil {
+		return fmt.Errorf("write floppy: %w", err)
+	}
+	return nil
+}
+
+// layOut makes the first size bytes of an image, which must hold all of the content.
+func layOut(files map[string][]byte, size int) ([]byte, error) {
+	img := make([]byte, size)
+	return img, fill(img, files)
 }
 
 // fill lays the files out in an image of zeros.

@@ -9,6 +9,8 @@ import (
 	"io"
 	"io/fs"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -193,6 +195,31 @@ func TestRoundTripRandom(t *testing.T) {
 		}
 		if d := cmp.Diff(files, got, cmp.Comparer(bytes.Equal)); d != "" {
 			t.Fatalf("set %d: %s", i, d)
+		}
+	}
+}
+
+func TestWriteFileLeavesHoles(t *testing.T) {
+	for _, files := range []map[string][]byte{
+		{}, {"a": []byte("x")}, {"credential": bytes.Repeat([]byte("k"), 5000), "cloudtwin.json": make([]byte, 512)},
+		{"full": bytes.Repeat([]byte{1}, 2847*512)}, {"too much": make([]byte, Size)},
+	} {
+		var want bytes.Buffer
+		wantErr := Write(&want, files)
+		f, err := os.Create(filepath.Join(t.TempDir(), "img"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = WriteFile(f, files)
+		if (err != nil) != (wantErr != nil) {
+			t.Fatalf("%d files: %v, Write says %v", len(files), err, wantErr)
+		}
+		got, readErr := os.ReadFile(f.Name())
+		if err := errors.Join(readErr, f.Close()); err != nil {
+			t.Fatal(err)
+		}
+		if err == nil && !bytes.Equal(got, want.Bytes()) {
+			t.Errorf("%d files: another image than Write's", len(files))
 		}
 	}
 }

@@ -24,15 +24,23 @@ type Forker interface {
 	// Ground tells, in one line, everything besides a machine's shape that a template depends on: the hypervisor's
 	// version, the machine type, the processor. A template of one ground cannot be forked on another.
 	Ground(ctx context.Context) (string, error)
-	// StartTemplate is Start with the guest's memory in the file t.Memory, which it makes, mode 0600.
+	// StartTemplate is Start with the guest's memory in the file t.Memory, which it makes, mode 0600; an error that is
+	// fs.ErrExist when it is there already. The machine is in no List, and does not outlive its process.
 	StartTemplate(ctx context.Context, spec Spec, t Template) (Machine, error)
-	// SaveTemplate stops the machine that StartTemplate started for t, writes t.State, and ends the machine. From
-	// then on neither file changes.
+	// SaveTemplate stops the machine that StartTemplate started for t, makes and writes t.State, mode 0600, and ends
+	// the machine, also when it fails. From then on neither file changes.
 	SaveTemplate(ctx context.Context, m Machine, t Template) error
 	// Fork starts a machine as a copy of t, with spec.Medium in its drive before its guest goes on. Its console has
-	// what the guest says from then on. ErrTemplate, wrapped, when t is at fault; otherwise the errors of Start.
+	// what the guest says from then on. ErrTemplate, wrapped, when t is at fault; otherwise the errors of Start. A fork
+	// that fails leaves nothing, and no event of its id.
 	Fork(ctx context.Context, spec Spec, t Template) (Machine, error)
 	// Prepare keeps n machines ready for Fork to take, paused copies of t in spec's shape, in the background; later
-	// calls for t change n, and 0 drops them. They are in no List, and end with the driver's Close.
+	// calls for t change n, and 0 drops them. They are in no List, and end with the driver's Close. Such a copy may have
+	// run for a moment while it waited for its medium; what its guest said then is in no console.
 	Prepare(ctx context.Context, spec Spec, t Template, n int) error
+}
+
+// Pooled is the ability of a fork to tell whether Prepare had made it ready before it was asked for.
+type Pooled interface {
+	Pooled() bool
 }

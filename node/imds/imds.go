@@ -86,11 +86,12 @@ func New(cfg Config) http.Handler {
 		key = make([]byte, tokenKeySize)
 		_, _ = rand.Read(key) // never fails
 	}
-	return &service{cfg: cfg, tokens: minter{key: key}}
+	s := &service{cfg: cfg, tokens: minter{key: key}}
+	return s.traced(s.answer)
 }
 
-// ServeHTTP implements http.Handler.
-func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+// answer takes a request of a guest.
+func (s *service) answer(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Server", "EC2ws")
 	id, ok := s.cfg.InstanceFrom(r.Context())
 	if !ok {

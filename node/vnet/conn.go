@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"syscall"
 
@@ -18,12 +19,13 @@ import (
 type guestConn struct {
 	*gonet.TCPConn
 	ep   tcpip.Endpoint
+	wq   *waiter.Queue
 	port *port
 }
 
 // track makes an endpoint a connection of the port.
 func (p *port) track(wq *waiter.Queue, ep tcpip.Endpoint) (*guestConn, error) {
-	c := &guestConn{TCPConn: gonet.NewTCPConn(wq, ep), ep: ep, port: p}
+	c := &guestConn{TCPConn: gonet.NewTCPConn(wq, ep), ep: ep, wq: wq, port: p}
 	p.mu.Lock()
 	detached := p.detached
 	if !detached {
@@ -43,6 +45,44 @@ func (c *guestConn) Close() error {
 	delete(c.port.conns, c)
 	c.port.mu.Unlock()
 	return c.TCPConn.Close()
+}
+
+// readInto implements patientReader.
+func (c *guestConn) readInto(l *loan) ([]byte, error) {
+	b, err := c.tryRead(l)
+	if wouldBlock(err) {
+		entry, readable := waiter.NewChannelEntry(waiter.ReadableEvents)
+		c.wq.EventRegister(&entry)
+		defer c.wq.EventUnregister(&entry)
+		for {
+			if b, err = c.tryRead(l); !wouldBlock(err) {
+				break
+			}
+			<-readable
+		}
+	}
+	if _, ended := err.(*tcpip.ErrClosedForReceive); ended {
+		return nil, io.EOF
+	}
+	if err != nil {
+		return nil, errors.New(err.String())
+	}
+	return b, nil
+}
+
+func (c *guestConn) tryRead(l *loan) ([]byte, tcpip.Error) {
+	into := tcpip.SliceWriter(l.take())
+	got, err := c.ep.Read(&into, tcpip.ReadOptions{})
+	if wouldBlock(err) {
+		l.giveBack()
+		return nil, err
+	}
+	return l.take()[:got.Count], err
+}
+
+func wouldBlock(err tcpip.Error) bool {
+	_, wait := err.(*tcpip.ErrWouldBlock)
+	return wait
 }
 
 // abort ends the connection at once, with a reset to the guest. Its owner still closes it.

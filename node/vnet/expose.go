@@ -54,12 +54,8 @@ func (n *Network) Expose(hostAddress, instanceID string, guestPort int) error {
 		}
 		return fmt.Errorf("expose %s: it leads to port %d of %s already", hostAddress, old.guestPort, old.instanceID)
 	}
-	var listen net.ListenConfig
-	l, err := listen.Listen(
-		context.Background(),
-		"tcp4",
-		addr.String(),
-	) // ctx would be for names, of which there are none
+	// No context: it would be for names, of which there are none.
+	l, err := n.cfg.Listen(context.Background(), "tcp4", addr.String())
 	if err != nil {
 		return fmt.Errorf("expose %s: %w", hostAddress, explainListen(err))
 	}
@@ -126,7 +122,7 @@ func (e *exposure) acceptAll(ctx context.Context, p *port) {
 		}
 		e.work.Go(func() {
 			defer func() { <-slots }()
-			e.serve(ctx, p, host.(*net.TCPConn))
+			e.serve(ctx, p, host)
 		})
 	}
 }
@@ -142,7 +138,7 @@ func (e *exposure) pause(ctx context.Context) {
 
 // serve connects one client with the guest. A client of a guest that refuses is reset, the nearest that an accepted
 // connection can come to being refused itself.
-func (e *exposure) serve(ctx context.Context, p *port, host *net.TCPConn) {
+func (e *exposure) serve(ctx context.Context, p *port, host net.Conn) {
 	dialCtx, cancel := context.WithTimeout(ctx, exposeDialTimeout)
 	defer cancel()
 	guest, err := p.dialGuest(dialCtx, e.guestPort)

@@ -20,7 +20,7 @@ func idlePort(t testing.TB, n *Network, ip netip.Addr) *port {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.out.open()
+	p.out.open(nil)
 	return p
 }
 
@@ -39,7 +39,7 @@ func (p *port) sentFrames() [][]byte {
 	pkts, _ := p.out.take(nil)
 	var frames [][]byte
 	for _, pkt := range pkts {
-		frames = append(frames, p.appendFrame(nil, pkt)[lengthSize:])
+		frames = append(frames, p.appendFrame(nil, pkt))
 		pkt.DecRef()
 	}
 	return frames

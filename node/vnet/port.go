@@ -237,7 +237,10 @@ func (p *port) run(ctx context.Context) {
 // converse moves frames over one connection until it ends, and says why.
 func (p *port) converse(ctx context.Context, conn net.Conn) error {
 	p.counters.connects.Add(1)
-	p.out.open()
+	if f, ok := conn.(Framer); ok {
+		return p.converseFrames(ctx, f)
+	}
+	p.out.open(nil)
 	p.setConnected(true)
 	ended := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	writer := make(chan error, 1)

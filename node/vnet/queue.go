@@ -26,12 +26,19 @@ var writeBuffers = sync.Pool{New: func() any {
 	return &b
 }}
 
+// frameBuffers lends room for one frame.
+var frameBuffers = sync.Pool{New: func() any {
+	b := make([]byte, 0, etherSize+defaultMTU)
+	return &b
+}}
+
 // queue holds the packets that wait for a guest. It is open while the guest is connected; otherwise packets are lost.
 type queue struct {
 	wake chan struct{} // capacity 1: something changed
 
 	mu     sync.Mutex
 	opened bool
+	direct Framer // takes packets at once, so that none wait here
 	pkts   []*stack.PacketBuffer
 	bytes  int
 }
@@ -43,9 +50,11 @@ func (q *queue) put(pkt *stack.PacketBuffer, p *port) {
 	size := pkt.Size() + queueOverhead
 	why := dropNone
 	q.mu.Lock()
+	direct := q.direct
 	switch {
 	case !q.opened:
 		why = dropDisconnected
+	case direct != nil:
 	case q.bytes+size > maxQueued:
 		why = dropQueueFull
 	default:
@@ -54,6 +63,10 @@ func (q *queue) put(pkt *stack.PacketBuffer, p *port) {
 	}
 	first := len(q.pkts) == 1
 	q.mu.Unlock()
+	if why == dropNone && direct != nil {
+		p.sendDirect(direct, pkt)
+		return
+	}
 	if why != dropNone {
 		pkt.DecRef()
 		p.counters.drop(why)
@@ -71,16 +84,17 @@ func (q *queue) signal() {
 	}
 }
 
-func (q *queue) open() {
+// open lets packets in. With direct they do not wait for drainTo.
+func (q *queue) open(direct Framer) {
 	q.mu.Lock()
-	q.opened = true
+	q.opened, q.direct = true, direct
 	q.mu.Unlock()
 }
 
 // shut drops what waits and ends drainTo.
 func (q *queue) shut() {
 	q.mu.Lock()
-	q.opened = false
+	q.opened, q.direct = false, nil
 	pkts := q.pkts
 	q.pkts, q.bytes = nil, 0
 	q.mu.Unlock()
@@ -128,6 +142,7 @@ func (p *port) writeFrames(w io.Writer, pkts []*stack.PacketBuffer) error {
 	var err error
 	for _, pkt := range pkts {
 		if err == nil {
+			b = binary.BigEndian.AppendUint32(b, uint32(etherSize+pkt.Size()))
 			b = p.appendFrame(b, pkt)
 			if len(b) >= writeBuffer {
 				_, err = w.Write(b)
@@ -142,10 +157,8 @@ func (p *port) writeFrames(w io.Writer, pkts []*stack.PacketBuffer) error {
 	return err
 }
 
-// appendFrame appends length, Ethernet header and packet.
+// appendFrame appends Ethernet header and packet.
 func (p *port) appendFrame(b []byte, pkt *stack.PacketBuffer) []byte {
-	size := etherSize + pkt.Size()
-	b = binary.BigEndian.AppendUint32(b, uint32(size))
 	start := len(b)
 	b = append(b, p.mac[:]...)
 	b = append(b, p.net.mac...)
@@ -157,7 +170,7 @@ func (p *port) appendFrame(b []byte, pkt *stack.PacketBuffer) []byte {
 		skip -= n
 		b = append(b, s[n:]...)
 	}
-	p.counters.sent(size)
+	p.counters.sent(len(b) - start)
 	if tap := p.tap.Load(); tap != nil {
 		tap.write(b[start:])
 	}

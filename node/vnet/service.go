@@ -30,8 +30,8 @@ const (
 // service is what listens on an address inside the network, on every port alike.
 type service struct {
 	addr netip.AddrPort
-	// serve takes a guest's connection attempt, which it must complete, and returns when it is done with it.
-	serve func(p *port, r *tcp.ForwarderRequest)
+	// serve takes a guest's connection attempt, which it must complete. done is called when the connection has ended.
+	serve func(p *port, r *tcp.ForwarderRequest, done func())
 	close func()
 }
 
@@ -94,8 +94,7 @@ func (p *port) accept(r *tcp.ForwarderRequest) {
 		r.Complete(true)
 		return
 	}
-	defer p.stopServing()
-	s.serve(p, r)
+	s.serve(p, r, p.stopServing)
 }
 
 func localAddr(id stack.TransportEndpointID) netip.AddrPort {
@@ -144,7 +143,7 @@ func (p *port) establish(r *tcp.ForwarderRequest) (*guestConn, error) {
 // HandleHTTP makes h answer on an address inside the network, for each guest. InstanceFrom tells in a request's
 // context whose it is. What was at the address before ends. addr must not be a guest's; a mistake is logged.
 func (n *Network) HandleHTTP(addr netip.AddrPort, h http.Handler) {
-	l := &connListener{addr: addr, conns: make(chan *servedConn), done: make(chan struct{})}
+	l := &connListener{addr: addr, conns: make(chan net.Conn), done: make(chan struct{})}
 	server := &http.Server{
 		Handler:           h,
 		ReadHeaderTimeout: headerTimeout,
@@ -158,14 +157,7 @@ func (n *Network) HandleHTTP(addr netip.AddrPort, h http.Handler) {
 		},
 	}
 	s := &service{addr: addr, close: func() { _ = server.Close() }}
-	s.serve = func(p *port, r *tcp.ForwarderRequest) {
-		c, err := p.establish(r)
-		if err != nil {
-			n.log.Debug("connection refused", "instance", p.id, "service", addr, "error", err)
-			return
-		}
-		l.serve(&servedConn{guestConn: c, ended: make(chan struct{})})
-	}
+	s.serve = func(p *port, r *tcp.ForwarderRequest, done func()) { p.serveTo(r, done, l.serve) }
 	if err := n.register(s); err != nil {
 		n.log.Error("service not registered", "address", addr, "error", err)
 		return
@@ -177,21 +169,31 @@ func (n *Network) HandleHTTP(addr netip.AddrPort, h http.Handler) {
 	})
 }
 
+// serveTo completes a connection attempt and gives the connection to a server, which closes it in the end.
+func (p *port) serveTo(r *tcp.ForwarderRequest, done func(), take func(net.Conn)) {
+	asked := localAddr(r.ID()) // which r has no more once it is complete
+	c, err := p.establish(r)
+	if err != nil {
+		p.net.log.Debug("connection refused", "instance", p.id, "service", asked, "error", err)
+		done()
+		return
+	}
+	take(&servedConn{guestConn: c, done: done})
+}
+
 // connListener feeds an http.Server with connections that are accepted elsewhere.
 type connListener struct {
 	addr  netip.AddrPort
-	conns chan *servedConn
+	conns chan net.Conn
 	once  sync.Once
 	done  chan struct{}
 }
 
-// serve hands the connection over and waits for its end.
-func (l *connListener) serve(c *servedConn) {
+// serve hands the connection over.
+func (l *connListener) serve(c net.Conn) {
 	select {
 	case l.conns <- c:
-		<-c.ended
 	case <-l.done:
-		c.abort()
 		_ = c.Close()
 	}
 }
@@ -215,40 +217,52 @@ func (l *connListener) Addr() net.Addr { return net.TCPAddrFromAddrPort(l.addr) 
 // servedConn tells when its server let go of it.
 type servedConn struct {
 	*guestConn
-	once  sync.Once
-	ended chan struct{}
+	once sync.Once
+	done func()
 }
 
 func (c *servedConn) Close() error {
 	err := c.guestConn.Close()
-	c.once.Do(func() { close(c.ended) })
+	c.once.Do(c.done)
 	return err
 }
 
-// Forward makes connections to an address inside the network end at target, HOST:PORT as the node's host dials it.
-// A guest is refused when target is. What was at the address before ends. A mistake in addr is logged.
+// Forward makes connections to an address inside the network end at target, HOST:PORT as the node's host dials it,
+// or with whom Config.HandOver names. A guest is refused when target is. What was at the address before ends. A mistake
+// in addr is logged.
 func (n *Network) Forward(addr netip.AddrPort, target string) {
 	ctx, stop := context.WithCancel(context.Background())
 	s := &service{addr: addr, close: stop}
-	s.serve = func(p *port, r *tcp.ForwarderRequest) {
-		// Dialled before the guest's handshake, so that the guest hears the truth about the target.
-		d := net.Dialer{Timeout: forwardDialTimeout}
-		host, err := d.DialContext(ctx, "tcp", target)
-		if err != nil {
-			r.Complete(true)
-			n.log.Warn("forward", "instance", p.id, "service", addr, "error", err)
+	s.serve = func(p *port, r *tcp.ForwarderRequest, done func()) {
+		if take := n.cfg.HandOver(target); take != nil {
+			p.serveTo(r, done, take)
 			return
 		}
-		guest, err := p.establish(r)
-		if err != nil {
-			_ = host.Close()
-			n.log.Debug("connection refused", "instance", p.id, "service", addr, "error", err)
-			return
-		}
-		splice(ctx, guest, host.(*net.TCPConn))
+		defer done()
+		p.forward(ctx, r, target)
 	}
 	if err := n.register(s); err != nil {
 		stop()
 		n.log.Error("forward not registered", "address", addr, "error", err)
 	}
+}
+
+// forward joins a guest's connection with one to target until both have ended.
+func (p *port) forward(ctx context.Context, r *tcp.ForwarderRequest, target string) {
+	asked := localAddr(r.ID())
+	// Dialled before the guest's handshake, so that the guest hears the truth about the target.
+	d := net.Dialer{Timeout: forwardDialTimeout}
+	host, err := d.DialContext(ctx, "tcp", target)
+	if err != nil {
+		r.Complete(true)
+		p.net.log.Warn("forward", "instance", p.id, "service", asked, "error", err)
+		return
+	}
+	guest, err := p.establish(r)
+	if err != nil {
+		_ = host.Close()
+		p.net.log.Debug("connection refused", "instance", p.id, "service", asked, "error", err)
+		return
+	}
+	splice(ctx, guest, host)
 }

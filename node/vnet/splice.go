@@ -2,9 +2,11 @@ package vnet
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
 	"sync"
+	"syscall"
 )
 
 const copyBuffer = 32 << 10
@@ -16,7 +18,7 @@ var copyBuffers = sync.Pool{New: func() any {
 
 // splice moves bytes between a guest and the host until both directions have ended, one has failed, or ctx ends. The
 // end of one direction is passed on and leaves the other open; a failure is passed on as a reset.
-func splice(ctx context.Context, guest *guestConn, host *net.TCPConn) {
+func splice(ctx context.Context, guest *guestConn, host net.Conn) {
 	abort := func() {
 		guest.abort()
 		reset(host)
@@ -37,25 +39,98 @@ func splice(ctx context.Context, guest *guestConn, host *net.TCPConn) {
 	_ = host.Close()
 }
 
-// stream is a connection whose two directions end apart.
-type stream interface {
-	io.ReadWriter
-	CloseWrite() error
+// loan is a copy buffer that is held only while there is something in it: most connections wait most of the time.
+type loan struct{ buffer *[]byte }
+
+func (l *loan) take() []byte {
+	if l.buffer == nil {
+		l.buffer, _ = copyBuffers.Get().(*[]byte)
+	}
+	return *l.buffer
 }
 
-// move copies one direction and passes on its end. It borrows its buffer; the wrapper hides the host connection's own
-// ways of copying: none of them fits a connection that is not the kernel's, and each takes a buffer of its own.
-func move(to, from stream) error {
-	b := copyBuffers.Get().(*[]byte)
-	defer copyBuffers.Put(b)
-	if _, err := io.CopyBuffer(struct{ io.Writer }{to}, struct{ io.Reader }{from}, *b); err != nil {
-		return err
+func (l *loan) giveBack() {
+	if l.buffer != nil {
+		copyBuffers.Put(l.buffer)
+		l.buffer = nil
 	}
-	return to.CloseWrite()
+}
+
+// patientReader reads like an io.Reader, into a buffer that it takes when there is something to read.
+type patientReader interface {
+	readInto(l *loan) ([]byte, error)
+}
+
+// move copies one direction and passes on its end.
+func move(to, from net.Conn) error {
+	var l loan
+	defer l.giveBack()
+	for r := patient(from); ; l.giveBack() {
+		b, err := r.readInto(&l)
+		if len(b) > 0 {
+			if _, err := to.Write(b); err != nil {
+				return err
+			}
+		}
+		switch {
+		case errors.Is(err, io.EOF):
+			if half, ok := to.(interface{ CloseWrite() error }); ok {
+				return half.CloseWrite()
+			}
+			return to.Close()
+		case err != nil:
+			return err
+		}
+	}
+}
+
+func patient(c net.Conn) patientReader {
+	switch c := c.(type) {
+	case patientReader:
+		return c
+	case *net.TCPConn:
+		if raw, err := c.SyscallConn(); err == nil {
+			return kernelReader{raw}
+		}
+	}
+	return plainReader{c}
+}
+
+// plainReader is for connections that cannot tell whether there is something to read.
+type plainReader struct{ net.Conn }
+
+func (r plainReader) readInto(l *loan) ([]byte, error) {
+	b := l.take()
+	n, err := r.Read(b)
+	return b[:n], err
+}
+
+// kernelReader reads a connection of the kernel's.
+type kernelReader struct{ syscall.RawConn }
+
+func (r kernelReader) readInto(l *loan) (b []byte, err error) {
+	waitErr := r.Read(func(fd uintptr) (done bool) {
+		n := 0
+		for b, err = l.take(), syscall.EINTR; errors.Is(err, syscall.EINTR); {
+			n, err = syscall.Read(int(fd), b)
+		}
+		b = b[:max(n, 0)]
+		switch {
+		case errors.Is(err, syscall.EAGAIN):
+			l.giveBack()
+			return false
+		case err == nil && n == 0:
+			err = io.EOF
+		}
+		return true
+	})
+	return b, errors.Join(waitErr, err)
 }
 
 // reset closes a host connection so that its client sees a failure and not an orderly end.
-func reset(c *net.TCPConn) {
-	_ = c.SetLinger(0)
+func reset(c net.Conn) {
+	if tcp, ok := c.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0)
+	}
 	_ = c.Close()
 }

@@ -16,6 +16,7 @@
 package vnet
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -61,7 +62,13 @@ type Config struct {
 	// MaxConnections bounds the open connections of one guest to services, of one exposed address and of one
 	// forward, each on its own; 0 means 1024. Beyond it new ones are refused.
 	MaxConnections int
-	Logger         *slog.Logger // nil means silence
+	// HandOver, if set, is offered every guest's connection to a Forward's target, for servers in this process. It
+	// returns nil for a target that it does not know, which is then dialled, or what takes the connection over: it
+	// must not wait for the connection's end, and closes it in the end.
+	HandOver func(target string) func(conn net.Conn)
+	// Listen opens the host's addresses for Expose; nil means those of the kernel.
+	Listen func(ctx context.Context, network, address string) (net.Listener, error)
+	Logger *slog.Logger // nil means silence
 }
 
 // Validate reports all that is wrong with the configuration at once.
@@ -95,6 +102,12 @@ func (c Config) withDefaults() Config {
 	}
 	if c.MaxConnections == 0 {
 		c.MaxConnections = 1024
+	}
+	if c.HandOver == nil {
+		c.HandOver = func(string) func(net.Conn) { return nil }
+	}
+	if c.Listen == nil {
+		c.Listen = (&net.ListenConfig{}).Listen
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"time"
@@ -16,6 +17,7 @@ import (
 )
 
 func newDemo(o *options) *cobra.Command {
+	var guests guestsFlags
 	var asJSON bool
 	var evidence string
 	var timeout time.Duration
@@ -27,36 +29,42 @@ func newDemo(o *options) *cobra.Command {
 			"running.",
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			var presenter demo.Presenter
-			switch {
-			case asJSON:
-				presenter = demo.NewJSON(cmd.OutOrStdout())
-			case isatty.IsTerminal(os.Stdout.Fd()):
-				presenter = demo.NewLive(cmd.OutOrStdout())
-			default:
-				presenter = demo.NewPlain(cmd.OutOrStdout())
-			}
-			layout := local.Layout(local.DemoState())
+			machine := local.Config{Layout: local.Layout(local.DemoState()), Images: o.images, Fresh: true}
 			if cmd.Flags().Changed("state") {
-				layout = local.Layout(o.state)
+				machine.Layout = local.Layout(o.state)
 			}
-			if err := checkState(layout); err != nil {
+			var err error
+			machine.Guests, err = guests.check("")
+			if err := errors.Join(err, checkState(machine.Layout)); err != nil {
 				return &usageError{err: err}
 			}
 			dir, err := filepath.Abs(evidence)
 			if err != nil {
 				return fmt.Errorf("evidence folder: %w", err)
 			}
-			return runDemo(cmd.Context(), local.Config{Layout: layout, Images: o.images, Fresh: true}, demo.Config{
-				Journal: layout.Journal(), Evidence: dir, Presenter: presenter, StepTimeout: timeout,
+			return runDemo(cmd.Context(), machine, demo.Config{
+				Journal: machine.Layout.Journal(), Evidence: dir, Presenter: presenter(cmd.OutOrStdout(), asJSON),
+				StepTimeout: timeout,
 			})
 		},
 	}
 	flags := cmd.Flags()
+	guests.register(cmd)
 	flags.BoolVar(&asJSON, "json", false, "print events as JSON, one a line")
 	flags.StringVar(&evidence, "evidence", filepath.Join("artifacts", "demo"), "folder for consoles, events and reports")
 	flags.DurationVar(&timeout, "step-timeout", time.Minute, "how long one step may take")
 	return cmd
+}
+
+func presenter(w io.Writer, asJSON bool) demo.Presenter {
+	switch {
+	case asJSON:
+		return demo.NewJSON(w)
+	case isatty.IsTerminal(os.Stdout.Fd()):
+		return demo.NewLive(w)
+	default:
+		return demo.NewPlain(w)
+	}
 }
 
 func runDemo(ctx context.Context, machine local.Config, cfg demo.Config) (err error) {

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/cloudtwin/cloudtwin/cloud/cmd/cloudtwin/local"
+	"github.com/cloudtwin/cloudtwin/cloud/cmd/cloudtwin/scale"
 	"github.com/cloudtwin/cloudtwin/cloud/iam"
 	"github.com/cloudtwin/cloudtwin/cloud/operator"
 	"github.com/cloudtwin/cloudtwin/cloud/store"
@@ -56,7 +57,8 @@ func asUsage(command *cobra.Command, err error) error {
 
 // infrastructure are the faults of the machine that a command runs on.
 var infrastructure = []error{
-	hypervisor.ErrUnavailable, node.ErrBusy, node.ErrIdentity, operator.ErrNotRunning,
+	errUnfit, errUnscanned,
+	scale.ErrLimit, hypervisor.ErrUnavailable, node.ErrBusy, node.ErrIdentity, operator.ErrNotRunning,
 	store.ErrBusy, store.ErrDamaged, store.ErrFull, store.ErrUnreachable,
 	iam.ErrRootKeyMissing, iam.ErrRootKeyDamaged, iam.ErrRootKeyMode,
 	syscall.EADDRINUSE, syscall.EADDRNOTAVAIL, syscall.ENOSPC, syscall.EDQUOT, syscall.EACCES, syscall.EROFS,

@@ -17,11 +17,22 @@ import (
 
 func TestFlags(t *testing.T) {
 	const secret = "ctn1.0011223344556677.secret"
+	guests := func(mode string, pool int, hypervisor string) error {
+		_, err := (&guestsFlags{mode: mode, pool: pool}).check(hypervisor)
+		return err
+	}
 	tests := []struct {
 		name  string
 		err   error
 		names string // the flag; empty for one that is right
 	}{
+		{"simulated guests", guests("sim", 0, ""), ""},
+		{"pool of forks", guests("fork", 4, "qemu:///system"), ""},
+		{"guests of no kind", guests("warm", 0, ""), "--guests"},
+		{"pool of cold guests", guests("cold", 1, ""), "--pool"},
+		{"pool too small", guests("fork", -1, ""), "--pool"},
+		{"pool too big", guests("fork", 1000, ""), "--pool"},
+		{"simulated guests under libvirt", guests("sim", 0, "qemu:///system"), "--hypervisor"},
 		{"address", checkAddress("--api", "127.0.0.1:0"), ""},
 		{"address of all", checkAddress("--api", ":4580"), ""},
 		{"address without port", checkAddress("--api", "127.0.0.1"), "--api"},

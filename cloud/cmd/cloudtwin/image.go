@@ -18,7 +18,7 @@ import (
 func newImage(o *options) *cobra.Command {
 	cmd := &cobra.Command{Use: "image", Short: "Build and look at guest images", Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
-	cmd.AddCommand(newImageBuild(o), newImageLs(o), newImageInspect(o))
+	cmd.AddCommand(newImageBuild(o), newImageLs(o), newImageInspect(o), newImageRegister(o))
 	return cmd
 }
 

@@ -12,6 +12,7 @@ import (
 
 func newNode(o *options) *cobra.Command {
 	cfg := local.NodeConfig{}
+	var guests guestsFlags
 	var remove bool
 	cmd := &cobra.Command{
 		Use:   "node",
@@ -28,7 +29,9 @@ func newNode(o *options) *cobra.Command {
 			if cfg.Cloud == "" {
 				return &usageError{err: errors.New("--cloud is required: the cloud's host:port for nodes")}
 			}
-			if err := errors.Join(checkAddress("--cloud", cfg.Cloud), checkToken(cfg.Token),
+			var err error
+			cfg.Guests, err = guests.check(cfg.HypervisorURI)
+			if err := errors.Join(err, checkAddress("--cloud", cfg.Cloud), checkToken(cfg.Token),
 				checkHypervisor(cfg.HypervisorURI)); err != nil {
 				return &usageError{err: err}
 			}
@@ -55,6 +58,7 @@ func newNode(o *options) *cobra.Command {
 	)
 	flags.Lookup("token").DefValue = "" // help must not show it
 	flags.StringVar(&cfg.HypervisorURI, "hypervisor", "", "libvirt URI, such as qemu:///system (default: in process)")
+	guests.register(cmd)
 	flags.BoolVar(&remove, "remove", false, "end all guests of the state folder and remove it")
 	return cmd
 }

@@ -60,6 +60,10 @@ func newRoot() *cobra.Command {
 		newPs(o),
 		newConsole(o),
 		newImage(o),
+		newExplain(o),
+		newLeakscan(o),
+		newDoctor(o),
+		newScale(o),
 	)
 	return root
 }

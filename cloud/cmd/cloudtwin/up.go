@@ -19,6 +19,7 @@ import (
 
 func newUp(o *options) *cobra.Command {
 	cfg := local.Config{}
+	var guests guestsFlags
 	var detach bool
 	cmd := &cobra.Command{
 		Use:   "up",
@@ -28,8 +29,10 @@ func newUp(o *options) *cobra.Command {
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg.Layout, cfg.Images = local.Layout(o.state), o.images
-			if err := errors.Join(checkAddress("--api", cfg.APIAddress), checkAddress("--node-api", cfg.NodeAddress),
-				checkHypervisor(cfg.HypervisorURI), checkState(cfg.Layout)); err != nil {
+			var err error
+			cfg.Guests, err = guests.check(cfg.HypervisorURI)
+			if err := errors.Join(err, checkAddress("--api", cfg.APIAddress), checkAddress("--node-api", cfg.NodeAddress),
+				checkHypervisor(cfg.HypervisorURI), checkState(cfg.Layout), checkProfile(cfg.MinDeliveryProfile)); err != nil {
 				return &usageError{err: err}
 			}
 			if detach {
@@ -45,6 +48,9 @@ func newUp(o *options) *cobra.Command {
 	flags.BoolVar(&cfg.NoNode, "no-node", false, "start no node here; nodes join with 'cloudtwin node'")
 	flags.BoolVar(&cfg.Keep, "keep", false, "at the end leave state and guests for the next 'up'")
 	flags.StringVar(&cfg.HypervisorURI, "hypervisor", "", "libvirt URI, such as qemu:///system (default: in process)")
+	guests.register(cmd)
+	flags.IntVar(&cfg.MinDeliveryProfile, "min-delivery-profile", 0, "least profile of the key-delivery protocol that is "+
+		"answered, 1 or 2 (default 2, or 1 when an image is registered as profile 1)")
 	flags.IntVar(&cfg.Replicas, "replicas", 1, "load-balancer VMs of each load balancer")
 	flags.BoolVarP(&detach, "detach", "d", false, "run in the background")
 	return cmd

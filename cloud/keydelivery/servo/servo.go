@@ -1,6 +1,7 @@
 // Package servo is the wire of a load-balancer guest's talk with elb: what it is to serve
 // (DescribeLoadBalancersByServo) and what it sees (PutServoStates). Names and nesting are the original's, so that
-// its guests work; Revision, CertificateRevision, WaitSeconds are our additions, which they ignore.
+// its guests work; Revision, CertificateRevision, WaitSeconds are our additions, which they ignore. payload.go is the
+// user data by which they find the cloud.
 package servo
 
 import (
@@ -21,8 +22,8 @@ const (
 	Namespace      = "http://elasticloadbalancing.amazonaws.com/doc/2012-06-01/"
 )
 
-// MaxWait bounds a long poll.
-const MaxWait = 30 * time.Second
+// MaxWait bounds a long poll. The front door lets a request take a little longer than this.
+const MaxWait = 60 * time.Second
 
 // maxBody bounds a description's XML.
 const maxBody = 4 << 20
@@ -41,37 +42,37 @@ type Intervals struct {
 	PutInstanceHealthInterval int `xml:"PutInstanceHealthInterval"`
 }
 
-// LoadBalancer is one load balancer as its guest sees it.
+// LoadBalancer is one load balancer as its guest sees it. Every element is on the wire, empty lists too.
 type LoadBalancer struct {
-	Name              string             `xml:"LoadBalancerName"`
-	DNSName           string             `xml:"DNSName"`
-	Listeners         []Listener         `xml:"ListenerDescriptions>member"`
-	Policies          []Policy           `xml:"PolicyDescriptions>member"`
-	BackendServers    []BackendServer    `xml:"BackendServerDescriptions>member"`
-	AvailabilityZones []string           `xml:"AvailabilityZones>member"`
-	Backends          []Backend          `xml:"BackendInstances>member"`
-	HealthCheck       HealthCheck        `xml:"HealthCheck"`
-	CreatedTime       string             `xml:"CreatedTime"` // RFC 3339 in UTC
-	Scheme            string             `xml:"Scheme"`
-	Attributes        LoadBalancerParams `xml:"LoadBalancerAttributes"`
+	Name              string              `xml:"LoadBalancerName"`
+	DNSName           string              `xml:"DNSName"`
+	Listeners         List[Listener]      `xml:"ListenerDescriptions"`
+	Policies          List[Policy]        `xml:"PolicyDescriptions"`
+	BackendServers    List[BackendServer] `xml:"BackendServerDescriptions"`
+	AvailabilityZones List[string]        `xml:"AvailabilityZones"`
+	Backends          List[Backend]       `xml:"BackendInstances"`
+	HealthCheck       HealthCheck         `xml:"HealthCheck"`
+	CreatedTime       string              `xml:"CreatedTime"` // RFC 3339 in UTC
+	Scheme            string              `xml:"Scheme"`
+	Attributes        LoadBalancerParams  `xml:"LoadBalancerAttributes"`
 }
 
 // Listener is one port of a load balancer.
 type Listener struct {
-	Protocol            string   `xml:"Listener>Protocol"` // HTTP, HTTPS, TCP, SSL
-	LoadBalancerPort    int      `xml:"Listener>LoadBalancerPort"`
-	InstanceProtocol    string   `xml:"Listener>InstanceProtocol"`
-	InstancePort        int      `xml:"Listener>InstancePort"`
-	SSLCertificateID    string   `xml:"Listener>SSLCertificateId,omitempty"`
-	CertificateRevision string   `xml:"Listener>CertificateRevision,omitempty"` // changes with the key behind the ARN
-	PolicyNames         []string `xml:"PolicyNames>member"`
+	Protocol            string       `xml:"Listener>Protocol"` // HTTP, HTTPS, TCP, SSL
+	LoadBalancerPort    int          `xml:"Listener>LoadBalancerPort"`
+	InstanceProtocol    string       `xml:"Listener>InstanceProtocol"`
+	InstancePort        int          `xml:"Listener>InstancePort"`
+	SSLCertificateID    string       `xml:"Listener>SSLCertificateId,omitempty"`
+	CertificateRevision string       `xml:"Listener>CertificateRevision,omitempty"` // changes with the key behind the ARN
+	PolicyNames         List[string] `xml:"PolicyNames"`
 }
 
 // Policy is a load-balancer policy (stickiness, ciphers).
 type Policy struct {
-	Name       string            `xml:"PolicyName"`
-	TypeName   string            `xml:"PolicyTypeName"`
-	Attributes []PolicyAttribute `xml:"PolicyAttributeDescriptions>member"`
+	Name       string                `xml:"PolicyName"`
+	TypeName   string                `xml:"PolicyTypeName"`
+	Attributes List[PolicyAttribute] `xml:"PolicyAttributeDescriptions"`
 }
 
 // PolicyAttribute is one setting of a Policy.
@@ -82,8 +83,8 @@ type PolicyAttribute struct {
 
 // BackendServer names the policies for one instance port.
 type BackendServer struct {
-	InstancePort int      `xml:"InstancePort"`
-	PolicyNames  []string `xml:"PolicyNames>member"`
+	InstancePort int          `xml:"InstancePort"`
+	PolicyNames  List[string] `xml:"PolicyNames"`
 }
 
 // Backend is a registered instance.
@@ -102,18 +103,27 @@ type HealthCheck struct {
 	HealthyThreshold   int    `xml:"HealthyThreshold"`
 }
 
-// LoadBalancerParams are a load balancer's attributes.
+// LoadBalancerParams are a load balancer's attributes; times in seconds.
 type LoadBalancerParams struct {
-	CrossZone          bool `xml:"CrossZoneLoadBalancing>Enabled"`
-	AccessLog          bool `xml:"AccessLog>Enabled"`
-	ConnectionDraining bool `xml:"ConnectionDraining>Enabled"`
-	IdleTimeout        int  `xml:"ConnectionSettings>IdleTimeout"` // seconds
+	CrossZone          bool      `xml:"CrossZoneLoadBalancing>Enabled"`
+	AccessLog          AccessLog `xml:"AccessLog"`
+	ConnectionDraining bool      `xml:"ConnectionDraining>Enabled"`
+	DrainingTimeout    int       `xml:"ConnectionDraining>Timeout"`
+	IdleTimeout        int       `xml:"ConnectionSettings>IdleTimeout"`
+}
+
+// AccessLog says where requests are logged. This cloud's load balancers have no access logs yet.
+type AccessLog struct {
+	Enabled      bool   `xml:"Enabled"`
+	EmitInterval int    `xml:"EmitInterval,omitempty"` // minutes
+	Bucket       string `xml:"S3BucketName,omitempty"`
+	Prefix       string `xml:"S3BucketPrefix,omitempty"`
 }
 
 // describeResult is the part that both directions share.
 type describeResult struct {
-	LoadBalancers []LoadBalancer `xml:"LoadBalancerDescriptions>member"`
-	Revision      string         `xml:"Revision"`
+	LoadBalancers List[LoadBalancer] `xml:"LoadBalancerDescriptions"`
+	Revision      string             `xml:"Revision"`
 }
 
 // MarshalXMLBody returns the description as the response's body.

@@ -85,7 +85,7 @@ func TestDescribeForm(t *testing.T) {
 	if err != nil || id != "i-lb" || revision != "7" || wait != 20*time.Second {
 		t.Errorf("got %s, %s, %s, %v", id, revision, wait, err)
 	}
-	for _, text := range []string{"-1", "31", "soon"} {
+	for _, text := range []string{"-1", "61", "soon"} {
 		form := servo.DescribeForm("i-lb", "", 0)
 		form.Set("WaitSeconds", text)
 		if _, _, _, err := servo.ParseDescribe(form); err == nil {

@@ -1,6 +1,7 @@
 package servo
 
 import (
+	"encoding/xml"
 	"fmt"
 	"maps"
 	"net/url"
@@ -44,6 +45,22 @@ func (s *States) Form(instanceID string) url.Values {
 		form.Set(prefix+"Value", strconv.FormatFloat(m.Value, 'g', -1, 64))
 	}
 	return form
+}
+
+// MarshalPutAnswer returns the body of the response to a report. It repeats the intervals: the original guest takes
+// them from either answer.
+func MarshalPutAnswer(intervals Intervals, requestID string) ([]byte, error) {
+	body, err := xml.Marshal(struct {
+		XMLName   xml.Name  `xml:"PutServoStatesResponse"`
+		Namespace string    `xml:"xmlns,attr"`
+		Result    struct{}  `xml:"PutServoStatesResult"`
+		Servo     Intervals `xml:"ServoResponseMetadata"`
+		RequestID string    `xml:"ResponseMetadata>RequestId"`
+	}{Namespace: Namespace, Servo: intervals, RequestID: requestID})
+	if err != nil {
+		return nil, fmt.Errorf("encode answer to %s: %w", PutAction, err)
+	}
+	return append([]byte(xml.Header), body...), nil
 }
 
 // ParseStates reads a report's form fields; an error names the field.

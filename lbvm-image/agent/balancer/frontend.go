@@ -90,6 +90,8 @@ func (b *Balancer) Open(cfg FrontendConfig) (*Frontend, error) {
 		f.tlsBase = &tls.Config{
 			MinVersion: tls.VersionTLS12,
 			MaxVersion: tls.VersionTLS13,
+			// As classic load balancers: no post-quantum exchange, which would double an emulated guest's handshake.
+			CurvePreferences: []tls.CurveID{tls.X25519, tls.CurveP256, tls.CurveP384},
 			GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
 				return f.tlsNow.Load(), nil
 			},

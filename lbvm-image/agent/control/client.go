@@ -6,25 +6,21 @@
 package control
 
 import (
+	"cmp"
 	"context"
-	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/url"
 	"strings"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
-
 	"github.com/cloudtwin/cloudtwin/cloud/keydelivery"
 	"github.com/cloudtwin/cloudtwin/cloud/keydelivery/servo"
+	"github.com/cloudtwin/cloudtwin/lbvm-image/agent/exchange"
 	"github.com/cloudtwin/cloudtwin/lbvm-image/agent/metadata"
 )
 
@@ -81,9 +77,16 @@ func (c Config) Validate() error {
 
 // Client calls one cloud. It may be used from several goroutines.
 type Client struct {
-	cfg    Config
-	http   *http.Client
-	signer *v4.Signer
+	cfg      Config
+	iam, elb endpoint
+}
+
+// endpoint is one service's address. Services at one address share the connections.
+type endpoint struct {
+	service string // by which requests to it are signed
+	host    string
+	path    string
+	client  *exchange.Client
 }
 
 // New makes a client. Close it when done.
@@ -101,34 +104,78 @@ func New(cfg Config) (*Client, error) {
 	if !roots.AppendCertsFromPEM(cfg.CAPEM) {
 		return nil, errors.New("configure control client: no certificate in the cloud's CA")
 	}
-	transport := &http.Transport{
-		DialContext: cfg.Dial,
-		TLSClientConfig: &tls.Config{
-			RootCAs:    roots,
-			MinVersion: tls.VersionTLS12,
-			Time:       cfg.Now,
-			// A handshake is dear in a software-emulated guest; a connection lost is resumed cheaply.
-			ClientSessionCache: tls.NewLRUClientSessionCache(4),
-		},
-		// One connection carries the long poll and all other calls, so the guest makes one handshake at start.
-		ForceAttemptHTTP2: true,
-		// A connection that died without a word is found by these and not by the next call's timeout.
-		HTTP2:                  &http.HTTP2Config{SendPingTimeout: cfg.Timeout, PingTimeout: cfg.Timeout},
-		TLSHandshakeTimeout:    cfg.Timeout,
-		DisableCompression:     true,
-		MaxResponseHeaderBytes: maxOther,
-		IdleConnTimeout:        2 * time.Minute,
+	c := &Client{cfg: cfg}
+	c.iam = newEndpoint(cfg, serviceIAM, cfg.IAM, roots)
+	if c.elb = newEndpoint(cfg, serviceELB, cfg.ELB, roots); c.elb.host == c.iam.host {
+		c.elb.client = c.iam.client
 	}
-	client := &http.Client{
-		Transport: transport,
-		// A signed request is meant for one endpoint.
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
-	return &Client{cfg: cfg, http: client, signer: v4.NewSigner()}, nil
+	return c, nil
 }
 
-// Close drops idle connections.
-func (c *Client) Close() { c.http.CloseIdleConnections() }
+func newEndpoint(cfg Config, service, base string, roots *x509.CertPool) endpoint {
+	u, err := url.Parse(base)
+	if err != nil {
+		return endpoint{} // Validate has parsed it
+	}
+	port := cmp.Or(u.Port(), "443")
+	dialer := &secureDialer{
+		dial: cfg.Dial, address: net.JoinHostPort(u.Hostname(), port), timeout: cfg.Timeout,
+		tls: &tls.Config{
+			RootCAs:    roots,
+			ServerName: u.Hostname(),
+			MinVersion: tls.VersionTLS12,
+			Time:       cfg.Now,
+			// P-256 alone, which LBPK needs anyway: each further exchange is code that an emulated guest has to
+			// translate, the post-quantum one most of all.
+			CurvePreferences: []tls.CurveID{tls.CurveP256},
+			// A handshake is dear in a software-emulated guest; a connection lost is resumed cheaply.
+			ClientSessionCache: tls.NewLRUClientSessionCache(1),
+		},
+	}
+	// The default port is left out, as it is in what other clients sign.
+	host := strings.TrimSuffix(u.Host, ":443")
+	return endpoint{
+		service: service, host: host, path: cmp.Or(u.EscapedPath(), "/"),
+		client: exchange.New(exchange.Config{Dial: dialer.open, Host: host}),
+	}
+}
+
+// secureDialer opens connections to the cloud.
+type secureDialer struct {
+	dial    func(ctx context.Context, network, address string) (net.Conn, error)
+	address string
+	timeout time.Duration
+	tls     *tls.Config
+}
+
+func (d *secureDialer) open(ctx context.Context) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, d.timeout)
+	defer cancel()
+	conn, err := d.dial(ctx, "tcp", d.address)
+	if err != nil {
+		return nil, err
+	}
+	secure := tls.Client(conn, d.tls)
+	if err := secure.HandshakeContext(ctx); err != nil {
+		_ = conn.Close()
+		return nil, fmt.Errorf("shake hands: %w", err)
+	}
+	return secure, nil
+}
+
+// Close ends the connections.
+func (c *Client) Close() {
+	c.iam.client.Close()
+	c.elb.client.Close()
+}
+
+// Connect opens the connection to elb, so that the first call need not wait for it.
+func (c *Client) Connect(ctx context.Context) error {
+	if err := c.elb.client.Connect(ctx); err != nil {
+		return fmt.Errorf("reach the cloud: %w", err)
+	}
+	return nil
+}
 
 // Describe returns what instanceID is to serve: at once when revision is empty or old, else when it changes or after
 // wait, whichever is first.
@@ -136,7 +183,7 @@ func (c *Client) Describe(
 	ctx context.Context, instanceID, revision string, wait time.Duration,
 ) (*servo.Description, error) {
 	form := servo.DescribeForm(instanceID, revision, wait)
-	body, err := c.call(ctx, call{serviceELB, c.cfg.ELB, form, maxDescription, wait})
+	body, err := c.call(ctx, call{endpoint: c.elb, form: form, limit: maxDescription, wait: wait})
 	if err != nil {
 		return nil, fmt.Errorf("describe load balancers: %w", err)
 	}
@@ -149,15 +196,17 @@ func (c *Client) Describe(
 
 // PutStates reports what instanceID sees of its backends.
 func (c *Client) PutStates(ctx context.Context, instanceID string, states *servo.States) error {
-	if _, err := c.call(ctx, call{serviceELB, c.cfg.ELB, states.Form(instanceID), maxOther, 0}); err != nil {
+	if _, err := c.call(ctx, call{endpoint: c.elb, form: states.Form(instanceID), limit: maxOther}); err != nil {
 		return fmt.Errorf("put states: %w", err)
 	}
 	return nil
 }
 
-// Download sends a delivery's request and returns the answer, not yet verified.
+// Download sends a delivery's request and returns the answer, not yet verified. The request is sent once:
+// exchange.ErrStale when that was to a connection that the cloud had closed, upon which the caller makes another
+// request.
 func (c *Client) Download(ctx context.Context, request *keydelivery.Request) (*keydelivery.Answer, error) {
-	body, err := c.call(ctx, call{serviceIAM, c.cfg.IAM, request.Form(), maxAnswer, 0})
+	body, err := c.call(ctx, call{endpoint: c.iam, form: request.Form(), limit: maxAnswer, once: true})
 	if err != nil {
 		return nil, fmt.Errorf("download server certificate: %w", err)
 	}
@@ -168,13 +217,13 @@ func (c *Client) Download(ctx context.Context, request *keydelivery.Request) (*k
 	return answer, nil
 }
 
-// call is one request: where, what, how much may come back, and how long the cloud was asked to wait.
+// call is one request.
 type call struct {
-	service  string
-	endpoint string
+	endpoint endpoint
 	form     url.Values
-	limit    int64
-	wait     time.Duration
+	limit    int64         // of the answer, in bytes
+	wait     time.Duration // how long the cloud is asked to wait
+	once     bool
 }
 
 // call sends a request. Credentials that the cloud no longer takes are replaced once: it may have been started again
@@ -192,49 +241,22 @@ func (c *Client) call(ctx context.Context, what call) ([]byte, error) {
 func (c *Client) once(ctx context.Context, what call) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout+what.wait)
 	defer cancel()
-	request, err := c.sign(ctx, what)
-	if err != nil {
-		return nil, err
-	}
-	answer, err := c.http.Do(request)
-	if err != nil {
-		return nil, fmt.Errorf("reach the cloud: %w", err)
-	}
-	defer func() { _ = answer.Body.Close() }()
-	body, err := io.ReadAll(io.LimitReader(answer.Body, what.limit+1))
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("read the cloud's answer: %w", err)
-	case int64(len(body)) > what.limit:
-		return nil, fmt.Errorf("answer of more than %d bytes: %w", what.limit, ErrMalformed)
-	case answer.StatusCode != http.StatusOK:
-		return nil, parseError(answer.StatusCode, body)
-	}
-	return body, nil
-}
-
-func (c *Client) sign(ctx context.Context, what call) (*http.Request, error) {
-	text := what.form.Encode()
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, what.endpoint, strings.NewReader(text))
-	if err != nil {
-		return nil, fmt.Errorf("make request: %w", err)
-	}
-	if request.URL.Path == "" {
-		request.URL.Path = "/"
-	}
-	request.Header.Set("Content-Type", "application/x-www-form-urlencoded; charset=utf-8")
 	credentials, err := c.cfg.Credentials.Credentials(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("get credentials: %w", err)
 	}
-	digest := sha256.Sum256([]byte(text))
-	err = c.signer.SignHTTP(ctx, aws.Credentials{
-		AccessKeyID:     credentials.AccessKeyID,
-		SecretAccessKey: credentials.SecretAccessKey,
-		SessionToken:    credentials.Token,
-	}, request, hex.EncodeToString(digest[:]), what.service, c.cfg.Region, c.cfg.Now())
-	if err != nil {
-		return nil, fmt.Errorf("sign request: %w", err)
+	body := []byte(what.form.Encode())
+	answer, err := what.endpoint.client.Do(ctx, exchange.Request{
+		Method: "POST", Path: what.endpoint.path, Body: body, Limit: what.limit, Once: what.once,
+		Fields: sign(what.endpoint, c.cfg.Region, credentials, c.cfg.Now(), body),
+	})
+	switch {
+	case errors.Is(err, exchange.ErrTooLong), errors.Is(err, exchange.ErrMalformed):
+		return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
+	case err != nil:
+		return nil, fmt.Errorf("reach the cloud: %w", err)
+	case answer.Status != http.StatusOK:
+		return nil, parseError(answer.Status, answer.Body)
 	}
-	return request, nil
+	return answer.Body, nil
 }

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"os"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -19,22 +18,23 @@ func addEntropy(seed []byte) error {
 	if len(seed) == 0 || len(seed) > maxSeed {
 		return fmt.Errorf("add entropy: a seed has 1 to %d bytes, not %d", maxSeed, len(seed))
 	}
-	f, err := os.OpenFile("/dev/random", os.O_WRONLY, 0)
+	// The os package would have the device watched for readiness.
+	fd, err := unix.Open("/dev/random", unix.O_WRONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return fmt.Errorf("add entropy: %w", err)
 	}
-	defer f.Close()
+	defer func() { _ = unix.Close(fd) }()
 	// struct rand_pool_info: bits of entropy, bytes of data, data
 	info := make([]byte, 8+len(seed))
 	defer clear(info)
 	binary.NativeEndian.PutUint32(info, uint32(len(seed)*8))
 	binary.NativeEndian.PutUint32(info[4:], uint32(len(seed)))
 	copy(info[8:], seed)
-	if err := ioctl(f.Fd(), unix.RNDADDENTROPY, info); err != nil {
+	if err := ioctl(uintptr(fd), unix.RNDADDENTROPY, info); err != nil {
 		return fmt.Errorf("add entropy: %w", err)
 	}
 	// Before the generator is seeded for the first time the kernel refuses to reseed, and need not.
-	if err := ioctl(f.Fd(), unix.RNDRESEEDCRNG, nil); err != nil && !errors.Is(err, unix.ENODATA) {
+	if err := ioctl(uintptr(fd), unix.RNDRESEEDCRNG, nil); err != nil && !errors.Is(err, unix.ENODATA) {
 		return fmt.Errorf("reseed random numbers: %w", err)
 	}
 	return nil

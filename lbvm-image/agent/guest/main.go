@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -17,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cloudtwin/cloudtwin/lbvm-image/agent"
+	"github.com/cloudtwin/cloudtwin/lbvm-image/agent/rehearsal"
 )
 
 // Where the builder put things in the initramfs.
@@ -28,21 +30,31 @@ const (
 // roleVariable marks the agent's process among those that run this program.
 const roleVariable = "CLOUDTWIN_PROCESS=agent"
 
+// runtimeSettings spare an emulated processor work that a guest does not need: signals that preempt goroutines which
+// run for more than 10 ms (all of ours call functions, where they can be preempted without), and looking every now and
+// then for a change of the number of processors.
+const runtimeSettings = "GODEBUG=asyncpreemptoff=1,updatemaxprocs=0"
+
 // stopGrace is how long the agent may take to finish once the power button was pressed. A hypervisor that asks twice
 // kills; the wait is for requests under way.
 const stopGrace = 3 * time.Second
 
-// Run is what a guest of one flavour does, for example agent.RunLBVM.
-type Run func(context.Context, agent.World) error
+// Flavour is what a guest of one flavour does.
+type Flavour struct {
+	// Run is its life, for example agent.RunLBVM.
+	Run func(context.Context, agent.World) error
+	// Rehearse plays that life before a template is saved, for example rehearsal.LBVM.
+	Rehearse func(ctx context.Context, files rehearsal.Files, network rehearsal.Network) error
+}
 
-// Main is the whole program: process 1, or the agent that process 1 starts. runs has one entry for each flavour.
+// Main is the whole program: process 1, or the agent that process 1 starts. flavours are known by their images' names.
 // It returns the exit status, and only when it was started by hand on a running system.
-func Main(runs map[string]Run) int {
+func Main(flavours map[string]Flavour) int {
 	switch {
 	case os.Getpid() == 1:
 		supervise()
 	case os.Getenv(variableName(roleVariable)) == "agent":
-		runAgent(runs)
+		runAgent(flavours)
 	default:
 		fmt.Fprintln(os.Stderr, "lbvm-agent is the first process of a guest; start a guest with \"cloudtwin up\"")
 	}
@@ -55,10 +67,10 @@ func variableName(assignment string) string {
 }
 
 // runAgent makes the World and runs the role in it. It ends by switching the machine off.
-func runAgent(runs map[string]Run) {
+func runAgent(flavours map[string]Flavour) {
 	console := agent.NewConsole(os.Stdout, uptime)
 	console.Milestone(agent.StageBooted)
-	err := serve(runs, console)
+	err := serve(flavours, console)
 	if err != nil && !errors.Is(err, context.Canceled) {
 		console.Milestone(agent.StageFailed, slog.String("reason", err.Error()))
 	}
@@ -66,7 +78,7 @@ func runAgent(runs map[string]Run) {
 	powerOff()
 }
 
-func serve(runs map[string]Run, console agent.Console) error {
+func serve(flavours map[string]Flavour, console agent.Console) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	if err := mountAll(); err != nil {
@@ -76,12 +88,13 @@ func serve(runs map[string]Run, console agent.Console) error {
 	if err != nil {
 		return fmt.Errorf("read flavour: %w", err)
 	}
-	flavour := strings.TrimSpace(string(text))
-	run, ok := runs[flavour]
+	name := strings.TrimSpace(string(text))
+	flavour, ok := flavours[name]
 	if !ok {
-		return fmt.Errorf("this agent knows no flavour %q", flavour)
+		return fmt.Errorf("this agent knows no flavour %q", name)
 	}
 	limitMemory()
+	quietKernel()
 	ctx, pressed := context.WithCancel(ctx)
 	defer pressed()
 	context.AfterFunc(ctx, func() {
@@ -90,16 +103,34 @@ func serve(runs map[string]Run, console agent.Console) error {
 			powerOff()
 		})
 	})
+	words, err := readCmdline()
+	if err != nil {
+		return err
+	}
 	machine := &machine{
 		console: console,
 		logger:  slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelInfo})),
 		pressed: pressed,
 	}
-	world, err := machine.boot(ctx)
+	var world agent.World
+	if slices.Contains(words, templateWord) {
+		world, err = machine.bootTemplate(ctx, flavour)
+	} else {
+		world, err = machine.boot(ctx)
+	}
 	if err != nil {
 		return err
 	}
-	return run(ctx, world)
+	return flavour.Run(ctx, world)
+}
+
+// readCmdline returns the words of the kernel's command line.
+func readCmdline() ([]string, error) {
+	text, err := os.ReadFile("/proc/cmdline")
+	if err != nil {
+		return nil, fmt.Errorf("read command line: %w", err)
+	}
+	return strings.Fields(string(text)), nil
 }
 
 // machine is the guest while it boots.
@@ -125,31 +156,54 @@ func (m *machine) boot(ctx context.Context) (agent.World, error) {
 		addr, err := m.configureNetwork(ctx, loader)
 		network <- result{addr, err}
 	}()
-	failed := loader.wait()
-	for name, err := range failed {
-		m.logger.Warn("module not loaded", "module", name, "error", err)
-	}
-	m.console.Milestone(agent.StageModules)
-	go m.watchButton(ctx)
+	m.finishModules(ctx, loader)
 	configured := <-network
 	if configured.err != nil {
 		return agent.World{}, configured.err
 	}
 	m.console.Milestone(agent.StageNetwork, slog.String("addr", configured.addr))
-	return m.world(failed), nil
+	return m.world(), nil
 }
 
-func (m *machine) world(failedModules map[string]error) agent.World {
+// finishModules waits until all modules are loaded, and tells which could not be.
+func (m *machine) finishModules(ctx context.Context, loader *loader) {
+	for name, err := range loader.wait() {
+		m.logger.Warn("module not loaded", "module", name, "error", err)
+	}
+	m.console.Milestone(agent.StageModules)
+	go m.watchButton(ctx)
+}
+
+func (m *machine) world() agent.World {
 	return agent.World{
-		Medium:   newFloppy(failedModules[floppyModule], m.logger),
+		Medium:   newMedium(m.logger),
 		Dial:     (&net.Dialer{}).DialContext,
-		Listen:   net.Listen,
+		Listen:   listen,
 		Now:      time.Now,
 		SetClock: setClock,
 		Entropy:  addEntropy,
 		Console:  m.console,
 		Logger:   m.logger,
 		PowerOff: powerOff,
+	}
+}
+
+// listen opens a port without multipath TCP, which the kernel would first look for a module for.
+func listen(network, address string) (net.Listener, error) {
+	var config net.ListenConfig
+	config.SetMultipathTCP(false)
+	return config.Listen(context.Background(), network, address)
+}
+
+// sleep waits and tells whether ctx goes on.
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
 	}
 }
 
@@ -182,6 +236,20 @@ func limitMemory() {
 	}
 	free := (info.Freeram + info.Bufferram) * uint64(info.Unit)
 	debug.SetMemoryLimit(startMemory + int64(free/4*3))
+}
+
+// quietKernel turns off what a guest's kernel does now and then for nobody: it has no module loader to call, next to no
+// memory to compact, and nobody who reads its statistics. Hosts have hundreds of such guests. A setting that the kernel
+// does not have is left out.
+func quietKernel() {
+	for path, value := range map[string]string{
+		"kernel/modprobe":              "\n",
+		"vm/compaction_proactiveness":  "0",
+		"vm/stat_interval":             "600",
+		"vm/dirty_writeback_centisecs": "0",
+	} {
+		_ = os.WriteFile("/proc/sys/"+path, []byte(value), 0)
+	}
 }
 
 // mountAll mounts the kernel's file systems and two for files that come and go.

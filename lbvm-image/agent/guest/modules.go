@@ -11,10 +11,7 @@ import (
 )
 
 // networkModule is the one after which a network card can be there.
-const (
-	networkModule = "virtio_net"
-	floppyModule  = "floppy"
-)
+const networkModule = "virtio_net"
 
 // loader loads the image's modules in the order of its list.
 type loader struct {

@@ -1,8 +1,12 @@
 package guest
 
 import (
+	"bytes"
+	"errors"
 	"net"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -74,7 +78,7 @@ func TestReadAnswer(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got, err := readAnswer(ack)
+			got, err := readAnswer(wireReply(t, ack))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -87,12 +91,23 @@ func TestReadAnswer(t *testing.T) {
 	}
 }
 
+// wireReply sends a message of another implementation through its encoder and our parser.
+func wireReply(t testing.TB, ack *dhcpv4.DHCPv4) reply {
+	t.Helper()
+	ack.OpCode = dhcpv4.OpcodeBootReply
+	r, ok := parseReply(ack.ToBytes())
+	if !ok {
+		t.Fatal("a sound answer was not understood")
+	}
+	return r
+}
+
 func TestReadAnswerWithoutAddress(t *testing.T) {
 	ack, err := dhcpv4.New()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := readAnswer(ack); err == nil {
+	if _, err := readAnswer(wireReply(t, ack)); err == nil {
 		t.Error("took an answer without an address")
 	}
 }
@@ -117,16 +132,100 @@ func TestHostname(t *testing.T) {
 	}
 }
 
+// TestMessageIsUnderstood reads our messages with another implementation.
+func TestMessageIsUnderstood(t *testing.T) {
+	mac := net.HardwareAddr{2, 0, 10, 64, 0, 7}
+	server := []byte{10, 64, 0, 1}
+	got, err := dhcpv4.FromBytes(dhcpMessage(mac, [4]byte{1, 2, 3, 4}, dhcpAsk, []byte{10, 64, 0, 7}, server))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.MessageType() != dhcpv4.MessageTypeRequest || got.ClientHWAddr.String() != mac.String() || !got.IsBroadcast() ||
+		got.TransactionID != (dhcpv4.TransactionID{1, 2, 3, 4}) || got.OpCode != dhcpv4.OpcodeBootRequest {
+		t.Errorf("head: %s", got.Summary())
+	}
+	if !got.RequestedIPAddress().Equal(net.IPv4(10, 64, 0, 7)) || !got.ServerIdentifier().Equal(server) {
+		t.Errorf("options: %s", got.Summary())
+	}
+	for _, code := range []dhcpv4.OptionCode{
+		dhcpv4.OptionSubnetMask, dhcpv4.OptionRouter, dhcpv4.OptionHostName, dhcpv4.OptionInterfaceMTU,
+		dhcpv4.OptionClasslessStaticRoute,
+	} {
+		if !got.IsOptionRequested(code) {
+			t.Errorf("%s is not asked for", code)
+		}
+	}
+	discover, err := dhcpv4.FromBytes(dhcpMessage(mac, [4]byte{}, dhcpDiscover, nil, nil))
+	if err != nil || discover.MessageType() != dhcpv4.MessageTypeDiscover || discover.RequestedIPAddress() != nil {
+		t.Errorf("discover: %v, %v", discover, err)
+	}
+}
+
+func TestParseReplyRefuses(t *testing.T) {
+	ack, err := dhcpv4.New(dhcpv4.WithYourIP(net.IPv4(10, 64, 0, 7)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ack.OpCode = dhcpv4.OpcodeBootReply
+	sound := ack.ToBytes()
+	alter := func(at int, value byte) []byte {
+		b := bytes.Clone(sound)
+		b[at] = value
+		return b
+	}
+	for name, b := range map[string][]byte{
+		"short": sound[:dhcpOptions-1], "a client's": alter(0, dhcpRequest), "no DHCP": alter(dhcpCookie, 0),
+		"option beyond the end": append(bytes.Clone(sound[:dhcpOptions]), optHostname, 9, 'x'),
+		"option without length": append(bytes.Clone(sound[:dhcpOptions]), optHostname),
+	} {
+		if _, ok := parseReply(b); ok {
+			t.Errorf("%s: taken", name)
+		}
+	}
+}
+
+func TestClasslessRoutesRefuse(t *testing.T) {
+	for name, b := range map[string][]byte{
+		"prefix too long": {33, 1, 2, 3, 4, 5, 1, 2, 3, 4}, "cut off": {24, 10, 0, 0, 1, 2, 3},
+	} {
+		if got := classlessRoutes(b); got != nil {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}
+
+func TestFindCard(t *testing.T) {
+	dir := t.TempDir()
+	if _, err := findCard(dir); !errors.Is(err, errNoCard) {
+		t.Errorf("without any: %v", err)
+	}
+	for name, mac := range map[string]string{
+		"lo": "00:00:00:00:00:00", "bonding_masters": "", "eth1": "02:00:0a:40:00:08", "eth0": "02:00:0a:40:00:07",
+		"ib0": "80:00:02:08:fe:80:00:00:00:00:00:00:00:02:c9:03:00:31:78:f2",
+	} {
+		if err := os.Mkdir(filepath.Join(dir, name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name, "address"), []byte(mac+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if card, err := findCard(dir); err != nil || card != "eth0" {
+		t.Errorf("got %q, %v", card, err)
+	}
+}
+
 // FuzzReadAnswer looks for answers that break the reader; what it accepts must be an address that can be set.
 func FuzzReadAnswer(f *testing.F) {
 	ack, err := dhcpv4.New(dhcpv4.WithYourIP(net.IPv4(10, 64, 0, 7)), dhcpv4.WithNetmask(net.CIDRMask(32, 32)))
 	if err != nil {
 		f.Fatal(err)
 	}
+	ack.OpCode = dhcpv4.OpcodeBootReply
 	f.Add(ack.ToBytes())
 	f.Fuzz(func(t *testing.T, data []byte) {
-		ack, err := dhcpv4.FromBytes(data)
-		if err != nil {
+		ack, ok := parseReply(data)
+		if !ok {
 			return
 		}
 		got, err := readAnswer(ack)

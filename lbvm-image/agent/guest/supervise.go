@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -24,11 +25,17 @@ func supervise() {
 
 // runProcess starts the agent as a process of its own and waits for its end. It tells what went wrong, in a few words.
 func runProcess() string {
+	// The agent's process inherits the ports from the thread that starts it.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if err := openPorts(); err != nil {
+		slog.Warn("no floppy drive", "error", err)
+	}
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
 	child, err := os.StartProcess("/init", []string{"lbvm-agent"}, &os.ProcAttr{
 		Dir:   "/",
-		Env:   append(os.Environ(), roleVariable),
+		Env:   append(os.Environ(), roleVariable, runtimeSettings),
 		Files: []*os.File{os.Stdin, os.Stdout, os.Stderr},
 	})
 	if err != nil {

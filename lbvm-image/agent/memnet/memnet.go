@@ -1,4 +1,4 @@
-// Package memnet is a network in memory for tests of the agent: hosts with addresses, listeners and connections that
+// Package memnet is a network in memory for rehearsals and tests of the agent: hosts with addresses, listeners and connections that
 // behave as TCP's do (buffered, half-close, deadlines, refusal), without a kernel. Everything in it waits on channels
 // made by the caller's goroutines, so it works inside a testing/synctest bubble, where time is the test's own.
 //

@@ -11,12 +11,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/cloudtwin/cloudtwin/lbvm-image/agent/exchange"
 )
 
 const (
@@ -59,8 +60,8 @@ type Config struct {
 
 // Client asks one metadata service. It may be used from several goroutines.
 type Client struct {
-	base string
-	http *http.Client
+	http    *exchange.Client
+	timeout time.Duration
 
 	mu    sync.Mutex
 	token string
@@ -71,24 +72,25 @@ func New(cfg Config) *Client {
 	if cfg.Timeout <= 0 {
 		cfg.Timeout = defaultTimeout
 	}
+	host := strings.TrimPrefix(cfg.BaseURL, "http://")
+	address := host
+	if !strings.Contains(address, ":") {
+		address += ":80"
+	}
 	return &Client{
-		base: cfg.BaseURL,
-		http: &http.Client{
-			Timeout: cfg.Timeout,
-			Transport: &http.Transport{
-				DialContext:            cfg.Dial,
-				DisableCompression:     true,
-				MaxResponseHeaderBytes: 16 << 10,
-				IdleConnTimeout:        time.Minute,
-			},
-			// A metadata service that sends us elsewhere is not one.
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		},
+		timeout: cfg.Timeout,
+		http: exchange.New(exchange.Config{
+			Host: host,
+			Dial: func(ctx context.Context) (net.Conn, error) { return cfg.Dial(ctx, "tcp", address) },
+		}),
 	}
 }
 
-// Close drops idle connections.
-func (c *Client) Close() { c.http.CloseIdleConnections() }
+// Close drops the connections.
+func (c *Client) Close() { c.http.Close() }
+
+// Rest drops idle connections: what is asked next will be asked in hours.
+func (c *Client) Rest() { c.http.Rest() }
 
 // ServerTime opens a new session and returns the wall clock of the host, which the service tells with every answer in
 // the Date header, in whole seconds. The zero time means that it told none.
@@ -190,23 +192,17 @@ func (c *Client) getOnce(ctx context.Context, path string, limit int64) ([]byte,
 		// A service without sessions answers 401, which ends up here again with a token.
 		return nil, &StatusError{Path: path, Status: http.StatusUnauthorized}
 	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, c.base+path, nil)
-	if err != nil {
-		return nil, fmt.Errorf("make metadata request: %w", err)
-	}
-	request.Header.Set(tokenHeader, token)
-	body, _, err := c.do(request, path, limit)
+	body, _, err := c.do(ctx, exchange.Request{
+		Method: "GET", Path: path, Fields: []exchange.Field{{Name: tokenHeader, Value: token}}, Limit: limit,
+	})
 	return body, err
 }
 
 func (c *Client) newToken(ctx context.Context) (date string, err error) {
 	const path = "/latest/api/token"
-	request, err := http.NewRequestWithContext(ctx, http.MethodPut, c.base+path, nil)
-	if err != nil {
-		return "", fmt.Errorf("make metadata request: %w", err)
-	}
-	request.Header.Set(tokenTTLHeader, tokenTTL)
-	body, header, err := c.do(request, path, maxToken)
+	body, date, err := c.do(ctx, exchange.Request{
+		Method: "PUT", Path: path, Fields: []exchange.Field{{Name: tokenTTLHeader, Value: tokenTTL}}, Limit: maxToken,
+	})
 	if err != nil {
 		return "", err
 	}
@@ -217,23 +213,20 @@ func (c *Client) newToken(ctx context.Context) (date string, err error) {
 	c.mu.Lock()
 	c.token = token
 	c.mu.Unlock()
-	return header.Get("Date"), nil
+	return date, nil
 }
 
-func (c *Client) do(request *http.Request, path string, limit int64) ([]byte, http.Header, error) {
-	answer, err := c.http.Do(request)
-	if err != nil {
-		return nil, nil, fmt.Errorf("ask metadata service: %w", err)
-	}
-	defer func() { _ = answer.Body.Close() }()
-	body, err := io.ReadAll(io.LimitReader(answer.Body, limit))
+func (c *Client) do(ctx context.Context, request exchange.Request) (body []byte, date string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	answer, err := c.http.Do(ctx, request)
 	switch {
 	case err != nil:
-		return nil, nil, fmt.Errorf("read answer of metadata service: %w", err)
-	case answer.StatusCode == http.StatusNotFound:
-		return nil, nil, fmt.Errorf("%s: %w", path, ErrNone)
-	case answer.StatusCode != http.StatusOK:
-		return nil, nil, &StatusError{Path: path, Status: answer.StatusCode}
+		return nil, "", fmt.Errorf("ask metadata service: %w", err)
+	case answer.Status == http.StatusNotFound:
+		return nil, "", fmt.Errorf("%s: %w", request.Path, ErrNone)
+	case answer.Status != http.StatusOK:
+		return nil, "", &StatusError{Path: request.Path, Status: answer.Status}
 	}
-	return body, answer.Header, nil
+	return answer.Body, answer.Date, nil
 }

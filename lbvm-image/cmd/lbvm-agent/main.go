@@ -7,11 +7,12 @@ import (
 
 	"github.com/cloudtwin/cloudtwin/lbvm-image/agent"
 	"github.com/cloudtwin/cloudtwin/lbvm-image/agent/guest"
+	"github.com/cloudtwin/cloudtwin/lbvm-image/agent/rehearsal"
 )
 
 func main() {
-	os.Exit(guest.Main(map[string]guest.Run{
-		"lbvm": agent.RunLBVM,
-		"web":  agent.RunWeb,
+	os.Exit(guest.Main(map[string]guest.Flavour{
+		"lbvm": {Run: agent.RunLBVM, Rehearse: rehearsal.LBVM},
+		"web":  {Run: agent.RunWeb, Rehearse: rehearsal.Web},
 	}))
 }

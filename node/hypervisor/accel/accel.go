@@ -4,8 +4,8 @@
 // before a deadline, and the verdict is kept until the host boots again. TCG, QEMU's software emulation, needs no
 // proof: it is what is left.
 //
-// Prover is the seam for tests; KVM is the real one, Cached keeps its verdicts. TSCKHz belongs to TCG: guests see the
-// host's time stamp counter, and are told its rate. The driver that uses all this is hypervisor/libvirt.
+// Prover is the seam for tests; KVM is the real one, Cached keeps its verdicts. SteadyTSCKHz belongs to TCG: guests see
+// the host's time stamp counter, and are told its rate. The driver that uses all this is hypervisor/libvirt.
 package accel
 
 import (

@@ -190,3 +190,32 @@ func TestTSCKHzIsSteady(t *testing.T) {
 		t.Errorf("measured %d and %d kHz, want the same within 0.1 %%", first, second)
 	}
 }
+
+func TestSteady(t *testing.T) {
+	for _, tc := range []struct {
+		name           string
+		kept           string // what the file has, or empty for none
+		measured, want int
+	}{
+		{"nothing is kept", "", 2_100_000, 2_100_000},
+		{"it agrees", "2100000\n", 2_100_300, 2_100_000},
+		{"it agrees from below", "2100000", 2_099_700, 2_100_000},
+		{"another processor", "2100000", 2_200_000, 2_200_000},
+		{"a damaged file", "fast", 2_100_000, 2_100_000},
+		{"nonsense", "-1", 2_100_000, 2_100_000},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "cache", "tsc")
+			if tc.kept != "" {
+				if err := errors.Join(os.Mkdir(filepath.Dir(path), 0o700), os.WriteFile(path, []byte(tc.kept), 0o600)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for i := range 2 {
+				if got := steady(path, tc.measured); got != tc.want {
+					t.Errorf("answer %d is %d, want %d", i+1, got, tc.want)
+				}
+			}
+		})
+	}
+}

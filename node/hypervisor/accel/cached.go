@@ -95,16 +95,21 @@ func readRecord(path string) (record, error) {
 	return r, nil
 }
 
-// writeRecord replaces the file at once, so that another process reads the old or the new one, never a half.
 func writeRecord(path string, r record) error {
 	data, err := json.Marshal(r)
 	if err != nil {
 		return err
 	}
+	return replace(path, data)
+}
+
+// replace replaces a file at once, so that another process reads the old or the new one, never a half. It makes the
+// folder.
+func replace(path string, data []byte) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".accelerator-*")
+	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
 	if err != nil {
 		return err
 	}

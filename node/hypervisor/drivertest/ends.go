@@ -45,6 +45,9 @@ func refusals(harness func() Harness) {
 			spec := b.spec(id)
 			missing := filepath.Join(b.Dir, "missing")
 			edit(&spec, missing)
+			if spec.NIC.Socket != b.spec(id).NIC.Socket {
+				b.needSocket()
+			}
 			_, err := b.driver.Start(ctx, spec)
 			Expect(err).To(MatchError(os.ErrNotExist))
 			Expect(err).To(MatchError(ContainSubstring(missing)), "the error names the file")
@@ -60,6 +63,7 @@ func refusals(harness func() Harness) {
 		)
 
 		It("is refused when others could connect to its network", func(ctx context.Context) {
+			b.needSocket()
 			open := filepath.Join(b.Dir, "open")
 			Expect(os.Mkdir(open, 0o700)).To(Succeed())
 			Expect(os.Chmod(open, 0o755)).To(Succeed()) //nolint:gosec // that is what is tested

@@ -5,8 +5,10 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -15,10 +17,8 @@ import (
 	. "github.com/onsi/gomega"    //nolint:staticcheck // the language of the suite
 
 	"github.com/cloudtwin/cloudtwin/node/hypervisor"
+	"github.com/cloudtwin/cloudtwin/node/hypervisor/drivertest/program"
 )
-
-// prefix begins each line of the suite's guest.
-const prefix = "@conformance "
 
 // Harness is what a driver's tests bring to the suite.
 type Harness struct {
@@ -31,6 +31,11 @@ type Harness struct {
 	Dir string
 	// HasDisplay says that machines can have one.
 	HasDisplay bool
+	// EndsWithDriver says that machines live in the driver's process, and are found as ended by the next driver.
+	EndsWithDriver bool
+	// Spares tells how many machines the driver that was opened last keeps ready (hypervisor.Forker's Prepare). It may
+	// be nil for drivers that are no Forkers.
+	Spares func() int
 }
 
 // spec describes a machine of the suite.
@@ -98,11 +103,16 @@ func (t *transcript) all() []string {
 func (t *transcript) said() []string {
 	var said []string
 	for _, line := range t.all() {
-		if text, ok := strings.CutPrefix(line, prefix); ok {
+		if text, ok := strings.CutPrefix(line, program.Prefix); ok {
 			said = append(said, text)
 		}
 	}
 	return said
+}
+
+// media is what was said but for an empty drive, which a guest may see while one medium is changed for another.
+func (t *transcript) media() []string {
+	return slices.DeleteFunc(t.said(), func(line string) bool { return line == "no medium" })
 }
 
 // failure is the error that ended the transcript.
@@ -204,6 +214,21 @@ func (b *bench) close() {
 	Eventually(b.seen.closed).Should(BeClosed(), "events end with their context")
 	Expect(b.driver.Close()).To(Succeed())
 	b.driver = nil
+}
+
+// dial connects to a machine's network card the way that the driver offers.
+func (b *bench) dial(ctx context.Context, id string) (net.Conn, error) {
+	if d, ok := b.driver.(hypervisor.Dialer); ok {
+		return d.DialNIC(ctx, id)
+	}
+	return (&net.Dialer{}).DialContext(ctx, "unix", b.spec(id).NIC.Socket)
+}
+
+// needSocket skips a spec about sockets of the host where machines have none.
+func (b *bench) needSocket() {
+	if _, ok := b.driver.(hypervisor.Dialer); ok {
+		Skip("this driver's machines have no socket on the host by design (hypervisor.Dialer)")
+	}
 }
 
 // boot is how long a guest may take to its first line.

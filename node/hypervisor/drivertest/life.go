@@ -2,7 +2,6 @@ package drivertest
 
 import (
 	"context"
-	"net"
 	"os"
 	"time"
 
@@ -22,8 +21,10 @@ const (
 func Specs(harness func() Harness) {
 	refusals(harness)
 	life(harness)
+	passing(harness)
 	ends(harness)
 	displays(harness)
+	forks(harness)
 }
 
 // life follows one guest from its start to its power button.
@@ -72,6 +73,9 @@ func life(harness func() Harness) {
 		mediaSpecs(current)
 
 		It("is found by a driver that comes after", func(ctx context.Context) {
+			if b.EndsWithDriver {
+				Skip("this driver's machines end with it by design (Harness.EndsWithDriver): see the next container")
+			}
 			b.close()
 			b.open(ctx)
 			found, err := b.driver.Find(ctx, id)
@@ -88,6 +92,36 @@ func life(harness func() Harness) {
 		}, SpecTimeout(specTime))
 
 		stopSpecs(id, current)
+	})
+}
+
+// passing is about machines that end with their driver.
+func passing(harness func() Harness) {
+	Describe("a machine that ends with its driver", func() {
+		const id = "i-passing"
+
+		It("is found as ended, with its console, by a driver that comes after", func(ctx context.Context) {
+			if !harness().EndsWithDriver {
+				Skip("this driver's machines go on without it by design (Harness.EndsWithDriver)")
+			}
+			b := openBench(ctx, harness())
+			m, err := b.driver.Start(ctx, b.spec(id))
+			Expect(err).NotTo(HaveOccurred())
+			console := follow(context.WithoutCancel(ctx), m)
+			Eventually(console.said).WithTimeout(b.boot()).Should(ContainElement("ready"))
+			b.close()
+			Eventually(console.ended).WithTimeout(soon).Should(BeClosed(), "its console ends")
+			b.open(ctx)
+			found, err := b.driver.Find(ctx, id)
+			Expect(err).NotTo(HaveOccurred())
+			Expect(b.driver.List(ctx)).To(ConsistOf(HaveField("ID()", id)))
+			Expect(found.State(ctx)).To(BeElementOf(hypervisor.Stopped, hypervisor.Crashed))
+			past := follow(ctx, found)
+			Eventually(past.ended).Should(BeClosed())
+			Expect(past.said()).To(HaveExactElements("booted", "ready"))
+			Expect(found.Kill(ctx)).To(Succeed())
+			Expect(b.driver.List(ctx)).To(BeEmpty())
+		}, SpecTimeout(specTime))
 	})
 }
 
@@ -136,12 +170,12 @@ func mediaSpecs(of func() (*bench, hypervisor.Machine, *transcript)) {
 
 // useSpecs look at a running guest from the host.
 func useSpecs(id string, of func() (*bench, hypervisor.Machine, *transcript)) {
-	It("listens on its network socket, again and again", func(ctx context.Context) {
+	It("takes connections to its network card, again and again", func(ctx context.Context) {
 		b, _, _ := of()
 		for range 3 {
 			// One connection at a time: until the last one's end is noticed, the next is asked to try again.
 			Eventually(func() error {
-				conn, err := (&net.Dialer{}).DialContext(ctx, "unix", b.spec(id).NIC.Socket)
+				conn, err := b.dial(ctx, id)
 				if err != nil {
 					return err
 				}

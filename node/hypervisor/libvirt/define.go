@@ -1,7 +1,6 @@
 package libvirt
 
 import (
-	"encoding/json"
 	"encoding/xml"
 	"fmt"
 
@@ -14,8 +13,8 @@ import (
 // Names inside a domain.
 const (
 	metadataURI  = "https://github.com/cloudtwin/cloudtwin/machine/1"
+	metadataKey  = "machine" // the prefix that libvirt writes the metadata with
 	floppyTarget = "fda"
-	netdevID     = "net0"
 )
 
 // notes are what the driver has to know of a machine besides libvirt's own state; they live in the domain's metadata,
@@ -31,7 +30,19 @@ type notes struct {
 	Socket string `xml:"socket,attr,omitempty"`
 	// Display says that there is something to take a screenshot of.
 	Display bool `xml:"display,attr,omitempty"`
+	// Kind tells machines apart that did not boot by themselves.
+	Kind kind `xml:"kind,attr,omitempty"`
 }
+
+// kind is how a machine comes to run.
+type kind string
+
+const (
+	cold     kind = ""         // it boots
+	template kind = "template" // it boots, to be copied
+	fork     kind = "fork"     // it is a copy of a template; found paused, it is half made
+	pooled   kind = "pooled"   // it is a copy that nobody has taken yet, and no machine
+)
 
 // ground is what all machines of a driver have in common.
 type ground struct {
@@ -42,13 +53,31 @@ type ground struct {
 	tscKHz      int
 }
 
-// define returns the domain XML of a machine whose console log has from bytes already. The domain is persistent:
-// libvirt keeps its definition on disk, so that a machine that ended while no process was there is still known as
-// stopped, and its id stays taken until it is killed.
-func define(g ground, name string, spec hypervisor.Spec, from int64) (string, error) {
-	meta, err := xml.Marshal(notes{
-		ID: spec.ID, Console: spec.ConsoleLog, From: from, Socket: spec.NIC.Socket, Display: spec.Display,
-	})
+// lasts says whether a machine of this kind is worth keeping when its process has ended.
+func (k kind) lasts() bool { return k == cold || k == fork }
+
+// plan is a machine on its way into a domain.
+type plan struct {
+	name string // the domain's
+	spec hypervisor.Spec
+	kind kind
+	from int64  // how many bytes the console log has already
+	ram  string // the file of a template's memory, for a template and its copies
+}
+
+func (p plan) notes() notes {
+	return notes{
+		ID: p.spec.ID, Console: p.spec.ConsoleLog, From: p.from, Socket: p.spec.NIC.Socket,
+		Display: p.spec.Display, Kind: p.kind,
+	}
+}
+
+// define returns the domain XML of a machine. The domain is persistent: libvirt keeps its definition on disk, so that
+// a machine that ended while no process was there is still known as stopped, and its id stays taken until it is
+// killed.
+func define(g ground, p plan) (string, error) {
+	spec := p.spec
+	meta, err := xml.Marshal(p.notes())
 	if err != nil {
 		return "", fmt.Errorf("write the machine's metadata: %w", err)
 	}
@@ -56,7 +85,7 @@ func define(g ground, name string, spec hypervisor.Spec, from int64) (string, er
 	memory, vcpus := uint(spec.MemoryMB), uint(max(spec.VCPUs, 1))
 	d := libvirtxml.Domain{
 		Type:     domainType(g.accelerator),
-		Name:     name,
+		Name:     p.name,
 		Metadata: &libvirtxml.DomainMetadata{XML: string(meta)},
 		// dumpCore=off: the guest's memory holds keys.
 		Memory: &libvirtxml.DomainMemory{Value: memory, Unit: "MiB", DumpCore: "off"},
@@ -106,10 +135,8 @@ func define(g ground, name string, spec hypervisor.Spec, from int64) (string, er
 			Model: libvirtxml.DomainVideoModel{Type: "vga", VRam: 8 << 10, Heads: 1, Primary: "yes"}, // 8 MiB
 		}}
 	}
-	if spec.NIC != (hypervisor.NIC{}) {
-		if d.QEMUCommandline, err = nicArguments(spec.NIC); err != nil {
-			return "", err
-		}
+	if err := addArguments(&d, p); err != nil {
+		return "", err
 	}
 	text, err := d.Marshal()
 	if err != nil {
@@ -161,32 +188,6 @@ func floppy(path string) libvirtxml.DomainDisk {
 		Source:   &libvirtxml.DomainDiskSource{File: &libvirtxml.DomainDiskSourceFile{File: path}},
 	}
 	return disk
-}
-
-// nicArguments adds the network card by QEMU's own arguments: libvirt 9.0 knows no stream netdev.
-func nicArguments(nic hypervisor.NIC) (*libvirtxml.DomainQEMUCommandline, error) {
-	// QEMU listens and the node connects: QEMU's server side takes a new connection after the old one closed, so a
-	// node process that was killed and started again gets its guests' network back.
-	netdev, err := json.Marshal(map[string]any{
-		"type": "stream", "id": netdevID, "server": true,
-		"addr": map[string]any{"type": "unix", "path": nic.Socket},
-	})
-	if err != nil {
-		return nil, fmt.Errorf("write the network's arguments: %w", err)
-	}
-	device, err := json.Marshal(map[string]any{
-		"driver": "virtio-net-pci", "netdev": netdevID, "id": "nic0", "mac": nic.MAC,
-		// The empty romfile leaves the network boot ROM out, which no guest uses and every firmware would load.
-		"romfile": "",
-	})
-	if err != nil {
-		return nil, fmt.Errorf("write the network card's arguments: %w", err)
-	}
-	var args []libvirtxml.DomainQEMUCommandlineArg
-	for _, value := range []string{"-netdev", string(netdev), "-device", string(device)} {
-		args = append(args, libvirtxml.DomainQEMUCommandlineArg{Value: value})
-	}
-	return &libvirtxml.DomainQEMUCommandline{Args: args}, nil
 }
 
 // view is what the driver reads of a domain's XML.

@@ -87,7 +87,7 @@ func TestDefine(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			spec := goodSpec()
 			tc.edit(&spec)
-			text, err := define(tc.g, "ct-i-1", spec, 0)
+			text, err := define(tc.g, plan{name: "ct-i-1", spec: spec})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -99,13 +99,13 @@ func TestDefine(t *testing.T) {
 func TestNotesComeBack(t *testing.T) {
 	spec := goodSpec()
 	spec.Medium, spec.Display, spec.ConsoleLog = "/m", true, `/log/"<&>'`
-	text, err := define(ground{}, "ct-i-1", spec, 42)
+	text, err := define(ground{}, plan{name: "ct-i-1", spec: spec, from: 42, kind: fork})
 	if err != nil {
 		t.Fatal(err)
 	}
 	got, medium, ok := readNotes(text)
 	got.XMLName.Local, got.XMLName.Space = "", ""
-	want := notes{ID: "i-1", Console: `/log/"<&>'`, From: 42, Socket: "/net/a,b=c", Display: true}
+	want := notes{ID: "i-1", Console: `/log/"<&>'`, From: 42, Socket: "/net/a,b=c", Display: true, Kind: fork}
 	if diff := cmp.Diff(want, got); diff != "" || !ok {
 		t.Error(diff, ok)
 	}
@@ -133,7 +133,7 @@ func TestForeignDomainsHaveNoNotes(t *testing.T) {
 }
 
 func FuzzReadNotes(f *testing.F) {
-	text, err := define(ground{}, "ct-i-1", goodSpec(), 7)
+	text, err := define(ground{}, plan{name: "ct-i-1", spec: goodSpec(), from: 7})
 	if err != nil {
 		f.Fatal(err)
 	}

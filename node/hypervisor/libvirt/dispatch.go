@@ -1,7 +1,6 @@
 package libvirt
 
 import (
-	"strings"
 	"time"
 
 	"libvirt.org/go/libvirt"
@@ -31,29 +30,33 @@ func (d *Driver) onLifecycle(_ *libvirt.Connect, domain *libvirt.Domain, e *libv
 	}
 }
 
-// dispatch turns libvirt's events into the driver's until the driver closes.
-func (d *Driver) dispatch() {
+// dispatch turns libvirt's events into the driver's until the driver closes. last has the states of the domains that
+// were there before.
+func (d *Driver) dispatch(last map[string]hypervisor.State) {
 	defer d.ops.Done()
-	last := map[string]hypervisor.State{}
 	for {
 		select {
 		case <-d.quit:
 			return
 		case raw := <-d.raw:
-			id, ours := strings.CutPrefix(raw.name, d.cfg.NamePrefix)
+			id, ours := d.names.machine(raw.name)
 			state, reason, ok := translate(&raw.event)
-			if !ours || !ok {
+			// A copy's guest runs from its first resumption on, and so does that of a machine that boots. What
+			// libvirt tells before is the making of a machine, which may come to nothing.
+			unborn := last[raw.name] == "" && raw.event.Event != libvirt.DOMAIN_EVENT_RESUMED
+			if !ours || !ok || unborn {
 				continue
 			}
 			if reason == reasonShutdown && d.panicked(raw.name) {
 				state, reason = hypervisor.Crashed, "panicked"
 			}
-			if last[id] == state {
+			if last[raw.name] == state {
 				continue // libvirt tells a start twice: resumed, then started
 			}
-			last[id] = state
+			last[raw.name] = state
 			if state == hypervisor.Gone {
-				delete(last, id)
+				delete(last, raw.name)
+				d.names.bury(raw.name)
 			}
 			d.cfg.Logger.Debug("machine changed", "machine", id, "state", state, "reason", reason)
 			d.hub.publish(hypervisor.Event{ID: id, State: state, Reason: reason, At: raw.at})

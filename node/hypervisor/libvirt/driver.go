@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"libvirt.org/go/libvirt"
 
@@ -24,7 +25,10 @@ type Driver struct {
 	files    *fileWatch
 	warm     *warmUp
 	reaper   *reaper    // of an embedded libvirt, else nil
-	ids      keyedLocks // one Start or Kill of an id at a time
+	ids      keyedLocks // one Start, Fork or Kill of an id at a time
+	names    *names
+	pools    *pools
+	serial   atomic.Uint64 // numbers the files in forkDir
 
 	mu     sync.Mutex
 	closed bool
@@ -63,20 +67,27 @@ func Open(ctx context.Context, cfg Config) (*Driver, error) {
 		return nil, unavailable("start libvirt", err)
 	}
 	d := &Driver{
-		cfg: cfg, hub: newHub(), files: newFileWatch(cfg.Logger),
-		raw: make(chan rawEvent, rawEvents), quit: make(chan struct{}),
+		cfg: cfg, hub: newHub(), files: newFileWatch(cfg.Logger), names: newNames(cfg.NamePrefix),
+		pools: newPools(),
+		raw:   make(chan rawEvent, rawEvents), quit: make(chan struct{}),
 	}
 	if err := d.connect(); err != nil {
 		d.files.close()
 		loop.release()
 		return nil, err
 	}
+	first := cfg.embedded() && claimed.enter()
 	if cfg.embedded() {
 		d.reaper = startReaper(cfg.Root)
 	}
+	known, err := d.takeOver(first)
+	if err != nil {
+		return nil, errors.Join(err, d.disconnect())
+	}
 	d.ops.Add(1)
-	go d.dispatch()
+	go d.dispatch(known)
 	d.warm = d.startWarmUp()
+	d.startFilling()
 	return d, nil
 }
 
@@ -110,7 +121,18 @@ func (d *Driver) Close() error {
 	close(d.quit)
 	d.ops.Wait()
 	d.hub.close()
+	if err := errors.Join(d.discard(d.pools.empty()), d.disconnect()); err != nil {
+		return fmt.Errorf("close libvirt: %w", plain(err))
+	}
+	return nil
+}
+
+// disconnect undoes what Open did last.
+func (d *Driver) disconnect() error {
 	d.files.close()
+	if d.cfg.embedded() {
+		defer claimed.leave()
+	}
 	err := d.conn.DomainEventDeregister(d.callback)
 	if _, closeErr := d.conn.Close(); closeErr != nil {
 		err = errors.Join(err, closeErr)
@@ -119,10 +141,7 @@ func (d *Driver) Close() error {
 	if d.reaper != nil {
 		d.reaper.close()
 	}
-	if err != nil {
-		return fmt.Errorf("close libvirt: %w", plain(err))
-	}
-	return nil
+	return err
 }
 
 // begin counts a call into libvirt, so that Close waits for it.
@@ -160,7 +179,7 @@ func (d *Driver) call(ctx context.Context, f func() error) error {
 // onDomain runs f on the machine's domain: ErrNotFound when there is none. op names the operation in errors.
 func (d *Driver) onDomain(ctx context.Context, op, id string, f func(*libvirt.Domain) error) error {
 	err := d.call(ctx, func() error {
-		domain, err := d.conn.LookupDomainByName(d.cfg.NamePrefix + id)
+		domain, err := d.conn.LookupDomainByName(d.names.domain(id))
 		if err != nil {
 			return err
 		}
@@ -184,8 +203,11 @@ func (d *Driver) Find(ctx context.Context, id string) (hypervisor.Machine, error
 		return nil, fmt.Errorf("find machine %q: %w", id, hypervisor.ErrNotFound)
 	}
 	var m hypervisor.Machine
-	err := d.onDomain(ctx, "find", id, func(domain *libvirt.Domain) (err error) {
-		m, err = d.machineOf(domain)
+	err := d.onDomain(ctx, "find", id, func(domain *libvirt.Domain) error {
+		n, err := d.notesOf(domain)
+		if err == nil {
+			m = d.machine(n)
+		}
 		return err
 	})
 	if err != nil {
@@ -206,14 +228,16 @@ func (d *Driver) List(ctx context.Context) ([]hypervisor.Machine, error) {
 			defer domains[i].Free() //nolint:errcheck // it cannot fail for a valid domain
 		}
 		for i := range domains {
-			m, err := d.machineOf(&domains[i])
+			n, err := d.notesOf(&domains[i])
 			if errors.Is(err, hypervisor.ErrNotFound) || is(err, libvirt.ERR_NO_DOMAIN) {
 				continue // somebody else's, or killed this moment
 			}
 			if err != nil {
 				return plain(err)
 			}
-			machines = append(machines, m)
+			if n.Kind != template { // which is nobody's
+				machines = append(machines, d.machine(n))
+			}
 		}
 		return nil
 	})
@@ -223,21 +247,21 @@ func (d *Driver) List(ctx context.Context) ([]hypervisor.Machine, error) {
 	return machines, nil
 }
 
-// machineOf reads a domain's notes; ErrNotFound when it is none of this driver's.
-func (d *Driver) machineOf(domain *libvirt.Domain) (hypervisor.Machine, error) {
+// notesOf reads a domain's notes; ErrNotFound when it is no machine of this driver's.
+func (d *Driver) notesOf(domain *libvirt.Domain) (notes, error) {
 	text, err := domain.GetXMLDesc(0)
 	if err != nil {
-		return nil, err
+		return notes{}, err
 	}
 	n, _, ok := readNotes(text)
 	name, err := domain.GetName()
 	if err != nil {
-		return nil, err
+		return notes{}, err
 	}
-	if !ok || name != d.cfg.NamePrefix+n.ID {
-		return nil, hypervisor.ErrNotFound
+	if !ok || name != d.names.domain(n.ID) || n.Kind == pooled {
+		return notes{}, hypervisor.ErrNotFound
 	}
-	return d.machine(n), nil
+	return n, nil
 }
 
 // Events returns the changes of all machines from now on.

@@ -23,6 +23,7 @@ type claim struct {
 	mu   sync.Mutex
 	root string
 	lock *flock.Flock
+	open int // drivers of this process that use the root now
 }
 
 var claimed claim
@@ -53,6 +54,21 @@ func (c *claim) take(root string) error {
 	}
 	c.root, c.lock = root, lock
 	return nil
+}
+
+// enter counts a driver that has connected, and says whether it is the only one.
+func (c *claim) enter() (first bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.open++
+	return c.open == 1
+}
+
+// leave counts a driver that goes.
+func (c *claim) leave() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.open--
 }
 
 // holder describes the process that wrote itself into a lock file.

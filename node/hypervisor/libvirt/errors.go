@@ -23,6 +23,10 @@ func unavailable(doing string, err error) error {
 
 // plain takes libvirt's numbers off its message, which says all that an operator can use.
 func plain(err error) error {
+	var done plainError
+	if errors.As(err, &done) {
+		return err // with what was said about it since
+	}
 	var v libvirt.Error
 	if errors.As(err, &v) {
 		return plainError{err: v}

@@ -15,6 +15,7 @@ import (
 var (
 	_ hypervisor.Machine       = (*machine)(nil)
 	_ hypervisor.Screenshotter = (*displayMachine)(nil)
+	_ hypervisor.Pooled        = (*machine)(nil)
 )
 
 // machine is a name for a domain: it holds nothing of libvirt's, so that it outlives what it names.
@@ -35,6 +36,12 @@ func (d *Driver) machine(n notes) hypervisor.Machine {
 }
 
 func (m *machine) ID() string { return m.notes.ID }
+
+// Pooled says whether the machine is one that was kept ready.
+func (m *machine) Pooled() bool {
+	names := m.driver.names
+	return names.fromPool(names.domain(m.notes.ID))
+}
 
 func (m *machine) do(ctx context.Context, op string, f func(*libvirt.Domain) error) error {
 	return m.driver.onDomain(ctx, op, m.notes.ID, f)
@@ -102,7 +109,7 @@ func (m *machine) Kill(ctx context.Context) error {
 
 // kill is for holders of the id's lock.
 func (d *Driver) kill(id string) error {
-	name := d.cfg.NamePrefix + id
+	name := d.names.domain(id)
 	domain, err := d.conn.LookupDomainByName(name)
 	if is(err, libvirt.ERR_NO_DOMAIN) {
 		return nil
@@ -116,6 +123,15 @@ func (d *Driver) kill(id string) error {
 		return err
 	}
 	n, _, _ := readNotes(text)
+	if err := d.destroy(domain, name, n); err != nil {
+		return err
+	}
+	d.names.forget(id)
+	return nil
+}
+
+// destroy ends a domain and removes it with its files.
+func (d *Driver) destroy(domain *libvirt.Domain, name string, n notes) error {
 	// SIGTERM, and SIGKILL when QEMU does not go; OPERATION_INVALID says that it does not run.
 	if err := domain.Destroy(); err != nil && !is(err, libvirt.ERR_OPERATION_INVALID, libvirt.ERR_NO_DOMAIN) {
 		return err
@@ -128,9 +144,14 @@ func (d *Driver) kill(id string) error {
 	}
 	errs := []error{removeFile(n.Socket)} // QEMU leaves it when it was killed
 	if d.cfg.embedded() {
-		errs = append(errs, removeFile(filepath.Join(d.cfg.Root, "log", "qemu", name+".log")))
+		errs = append(errs, removeFile(d.logFile(name)))
 	}
 	return errors.Join(errs...)
+}
+
+// logFile is where libvirt puts what a domain's QEMU says itself.
+func (d *Driver) logFile(name string) string {
+	return filepath.Join(d.cfg.Root, "log", "qemu", name+".log")
 }
 
 // InsertMedium changes the medium; the drive tells the guest by its disk change line.

@@ -28,27 +28,9 @@ var _ = Describe("a machine and the process that started it", Label("vm"), func(
 	)
 
 	BeforeEach(func(ctx context.Context) {
-		dir, err := os.MkdirTemp(work, "p")
-		Expect(err).NotTo(HaveOccurred())
-		image := make([]byte, 1440<<10)
-		copy(image, "adopted\n")
-		t = task{
-			Config: Config{Root: filepath.Join(dir, "root"), CacheDir: cacheDir()},
-			Spec: hypervisor.Spec{
-				ID: "i-orphan", Kernel: guest.kernel, Initrd: guest.initrd, MemoryMB: 96,
-				NIC:        hypervisor.NIC{MAC: "02:00:0a:40:00:06", Socket: filepath.Join(dir, "s")},
-				ConsoleLog: filepath.Join(dir, "console"),
-			},
-			Medium: filepath.Join(dir, "medium"),
-		}
-		Expect(os.WriteFile(t.Medium, image, 0o600)).To(Succeed())
+		t = orphan()
 		first, out = role(ctx, roleStart, t)
 		Eventually(out).WithTimeout(time.Minute).Should(gbytes.Say("started"))
-		DeferCleanup(func() {
-			for _, pid := range processes(t.Config.Root) {
-				_ = syscall.Kill(pid, syscall.SIGKILL)
-			}
-		})
 	}, NodeTimeout(2*time.Minute))
 
 	It("go on without each other, and the next process takes over", func(ctx context.Context) {
@@ -86,6 +68,54 @@ var _ = Describe("a machine and the process that started it", Label("vm"), func(
 		Expect(t.Spec.NIC.Socket).NotTo(BeAnExistingFile(), "what the killed QEMU left is removed")
 		Expect(traces(t.Config.Root, t.Spec.ID)).To(BeEmpty())
 	}, SpecTimeout(3*time.Minute))
+})
+
+// orphan is a machine in a root of its own. What is left of that root's machines is killed after the spec.
+func orphan() task {
+	GinkgoHelper()
+	dir, err := os.MkdirTemp(work, "p")
+	Expect(err).NotTo(HaveOccurred())
+	image := make([]byte, 1440<<10)
+	copy(image, "adopted\n")
+	t := task{
+		Config: Config{Root: filepath.Join(dir, "root"), CacheDir: cacheDir()},
+		Spec: hypervisor.Spec{
+			ID: "i-orphan", Kernel: guest.kernel, Initrd: guest.initrd, MemoryMB: 96,
+			NIC:        hypervisor.NIC{MAC: "02:00:0a:40:00:06", Socket: filepath.Join(dir, "s")},
+			ConsoleLog: filepath.Join(dir, "console"),
+		},
+		Medium: filepath.Join(dir, "medium"),
+	}
+	Expect(os.WriteFile(t.Medium, image, 0o600)).To(Succeed())
+	DeferCleanup(func() {
+		for _, pid := range processes(t.Config.Root) {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+	})
+	return t
+}
+
+var _ = Describe("copies of a template and the process that made them", Label("vm"), func() {
+	It("leave to the next process what was finished, and nothing else", func(ctx context.Context) {
+		t := orphan()
+		first, out := role(ctx, roleCopy, t)
+		Eventually(out).WithTimeout(2 * time.Minute).Should(gbytes.Say("copied"))
+		Expect(processes(t.Config.Root)).To(HaveLen(4), "one each that runs, waits, is half made, and is a template")
+		Expect(first.Process.Kill()).To(Succeed())
+		_ = first.Wait() // it says that the process was killed
+
+		next, text := role(ctx, roleLook, t)
+		Expect(next.Wait()).To(Succeed(), "%s", text.Contents())
+		Expect(string(text.Contents())).To(Equal("i-orphan running\nlooked\n"))
+		Expect(os.ReadFile(t.Spec.ConsoleLog)).To(ContainSubstring("@conformance medium adopted"))
+		Eventually(processes).WithArguments(t.Config.Root).Should(BeEmpty())
+		Expect(t.Spec.NIC.Socket).NotTo(BeAnExistingFile())
+		Expect(filepath.Glob(t.Spec.NIC.Socket + "-*")).To(BeEmpty())
+		for _, name := range []string{"i-orphan", "i-half", "i-unfinished", poolMark} {
+			Expect(traces(t.Config.Root, name)).To(BeEmpty())
+		}
+		Expect(os.ReadDir(filepath.Join(t.Config.Root, "fork"))).To(BeEmpty())
+	}, SpecTimeout(4*time.Minute))
 })
 
 var _ = Describe("a process", Label("vm"), func() {

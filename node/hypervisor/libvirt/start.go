@@ -15,6 +15,11 @@ import (
 
 // Start defines and starts a machine. When ctx ends before it runs, nothing of it is left.
 func (d *Driver) Start(ctx context.Context, spec hypervisor.Spec) (hypervisor.Machine, error) {
+	return d.launch(ctx, spec, d.start)
+}
+
+// launch does what all starts have in common around f, which gets the checked spec.
+func (d *Driver) launch(ctx context.Context, spec hypervisor.Spec, f launcher) (hypervisor.Machine, error) {
 	if err := spec.Validate(); err != nil {
 		return nil, fmt.Errorf("start machine %q: %w", spec.ID, err)
 	}
@@ -26,7 +31,7 @@ func (d *Driver) Start(ctx context.Context, spec hypervisor.Spec) (hypervisor.Ma
 	err := d.call(ctx, func() (err error) {
 		unlock := d.ids.lock(spec.ID)
 		defer unlock()
-		m, err = d.start(ctx, spec)
+		m, err = f(ctx, spec)
 		if err == nil && ctx.Err() != nil {
 			// Nobody waits for the machine any more.
 			err = errors.Join(ctx.Err(), d.kill(spec.ID))
@@ -39,10 +44,14 @@ func (d *Driver) Start(ctx context.Context, spec hypervisor.Spec) (hypervisor.Ma
 	return m, nil
 }
 
+// launcher starts a machine for the holder of its id's lock.
+type launcher func(context.Context, hypervisor.Spec) (hypervisor.Machine, error)
+
 func (d *Driver) startError(spec hypervisor.Spec, err error) error {
 	err = plain(err)
 	switch {
 	case errors.Is(err, hypervisor.ErrExists), errors.Is(err, hypervisor.ErrUnavailable),
+		errors.Is(err, hypervisor.ErrTemplate),
 		errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("start machine %s: %w", spec.ID, err)
 	case hostAtFault(err):
@@ -53,24 +62,29 @@ func (d *Driver) startError(spec hypervisor.Spec, err error) error {
 }
 
 func (d *Driver) start(ctx context.Context, spec hypervisor.Spec) (hypervisor.Machine, error) {
-	name := d.cfg.NamePrefix + spec.ID
-	switch domain, err := d.conn.LookupDomainByName(name); {
-	case err == nil:
-		return nil, errors.Join(hypervisor.ErrExists, domain.Free())
-	case !is(err, libvirt.ERR_NO_DOMAIN):
+	p := plan{name: d.names.domain(spec.ID), spec: spec}
+	domain, err := d.create(ctx, &p, libvirt.DOMAIN_NONE)
+	if err != nil {
 		return nil, err
 	}
-	var from int64
+	return d.machine(p.notes()), domain.Free()
+}
+
+// create defines a machine's domain and creates it, or leaves nothing of it.
+func (d *Driver) create(ctx context.Context, p *plan, flags libvirt.DomainCreateFlags) (*libvirt.Domain, error) {
+	if err := d.absent(p.name); err != nil {
+		return nil, err
+	}
 	if !d.cfg.remote() {
-		if err := checkFiles(spec); err != nil {
+		if err := checkFiles(p.spec); err != nil {
 			return nil, err
 		}
 		var err error
-		if from, err = prepareConsole(spec.ConsoleLog); err != nil {
+		if p.from, err = prepareConsole(p.spec.ConsoleLog); err != nil {
 			return nil, err
 		}
 	}
-	text, err := define(d.warm.ground, name, spec, from)
+	text, err := define(d.warm.ground, *p)
 	if err != nil {
 		return nil, err
 	}
@@ -78,16 +92,25 @@ func (d *Driver) start(ctx context.Context, spec hypervisor.Spec) (hypervisor.Ma
 	if err != nil {
 		return nil, fmt.Errorf("define the domain: %w", err)
 	}
-	defer domain.Free() //nolint:errcheck // it cannot fail for a valid domain
 	if err := ctx.Err(); err != nil {
-		return nil, errors.Join(err, d.remove(domain))
+		return nil, errors.Join(err, d.remove(domain), domain.Free())
 	}
-	if err := domain.Create(); err != nil {
-		return nil, errors.Join(plain(err), d.remove(domain), removeFile(spec.NIC.Socket))
+	if err := domain.CreateWithFlags(flags); err != nil {
+		return nil, errors.Join(plain(err), d.destroy(domain, p.name, p.notes()), domain.Free())
 	}
-	return d.machine(notes{
-		ID: spec.ID, Console: spec.ConsoleLog, From: from, Socket: spec.NIC.Socket, Display: spec.Display,
-	}), nil
+	return domain, nil
+}
+
+// absent is ErrExists when there is a domain of that name.
+func (d *Driver) absent(name string) error {
+	domain, err := d.conn.LookupDomainByName(name)
+	if err == nil {
+		return errors.Join(hypervisor.ErrExists, domain.Free())
+	}
+	if !is(err, libvirt.ERR_NO_DOMAIN) {
+		return err
+	}
+	return nil
 }
 
 // remove takes a domain that does not run out of libvirt.

@@ -77,12 +77,17 @@ func cacheDir() string {
 }
 
 var _ = Describe("libvirt", Label("vm"), func() {
+	var last *Driver
 	drivertest.Specs(func() drivertest.Harness {
 		dir := filepath.Join(work, "vms")
 		Expect(os.MkdirAll(dir, 0o700)).To(Succeed())
 		return drivertest.Harness{
-			Open:   func(ctx context.Context) (hypervisor.Driver, error) { return Open(ctx, config()) },
+			Open: func(ctx context.Context) (_ hypervisor.Driver, err error) {
+				last, err = Open(ctx, config())
+				return last, err
+			},
 			Kernel: guest.kernel, Initrd: guest.initrd, Dir: dir, HasDisplay: true,
+			Spares: func() int { return last.pools.ready() },
 		}
 	})
 })

@@ -135,7 +135,7 @@ func (d *Driver) survey(ctx context.Context) (ground, hypervisor.Info, error) {
 	if g.accelerator == accel.TCG {
 		info.BootTimeout = bootTimeoutTCG
 		if !d.cfg.remote() {
-			g.tscKHz, _ = accel.TSCKHz()
+			g.tscKHz, _ = accel.SteadyTSCKHz(d.cfg.CacheDir)
 		}
 	}
 	return g, info, nil

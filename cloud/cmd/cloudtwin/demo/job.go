@@ -105,9 +105,14 @@ func (j *job) steps(ctx context.Context) error {
 			return err
 		}
 	}
+	fork := false
 	for _, l := range journey {
+		if l.boot && fork {
+			continue
+		}
 		if err := j.step(l.step, func() (string, error) {
 			ev, err := j.track.wait(ctx, l)
+			fork = fork || forked(ev)
 			if err != nil || l.detail == nil {
 				return "", err
 			}

@@ -15,24 +15,32 @@ type landmark struct {
 	kind   string
 	stage  string // of a guest.milestone
 	detail func(journal.Event) string
+	// boot marks what a fork does not tell: its template was through it before.
+	boot bool
 }
 
 // journey are the steps between CreateLoadBalancer's answer and the first page, as the journal tells them.
 var journey = []landmark{
-	{Step{"3", "LBCERT signed, sealed to the node"}, "instance.credential", "", attribute("node")},
-	{Step{"4", "floppy written, guest started"}, "guest.milestone", "machine-started", nil},
-	{Step{"", "kernel booted"}, "guest.milestone", "booted", nil},
-	{Step{"", "guest ready for its floppy"}, "guest.milestone", "ready-for-medium", nil},
-	{Step{"5", "floppy read"}, "guest.milestone", "medium-read", nil},
-	{Step{"5", "role credentials from IMDS"}, "guest.milestone", "credentials", attribute("role")},
-	{Step{"5", "listeners from elb"}, "guest.milestone", "listeners", nil},
-	{Step{"6", "iam checks, opens, seals, signs"}, "delivery.granted", "", attribute("arn")},
-	{Step{"7", "guest verifies and opens the key"}, "guest.milestone", "key-received", nil},
-	{Step{"7", "guest serves TLS"}, "guest.milestone", "serving", attribute("listener")},
+	{step: Step{"3", "LBCERT signed, sealed to the node"}, kind: "instance.credential", detail: attribute("node")},
+	{step: Step{"4", "floppy written, guest started"}, kind: "guest.milestone", stage: "machine-started",
+		detail: attribute("guests")},
+	{step: Step{"", "kernel booted"}, kind: "guest.milestone", stage: "booted", boot: true},
+	{step: Step{"", "guest ready for its floppy"}, kind: "guest.milestone", stage: "ready-for-medium", boot: true},
+	{step: Step{"5", "floppy read"}, kind: "guest.milestone", stage: "medium-read"},
+	{step: Step{"5", "role credentials from IMDS"}, kind: "guest.milestone", stage: "credentials", detail: attribute("role")},
+	{step: Step{"5", "listeners from elb"}, kind: "guest.milestone", stage: "listeners"},
+	{step: Step{"6", "iam checks, opens, seals, signs"}, kind: "delivery.granted", detail: attribute("arn")},
+	{step: Step{"7", "guest verifies and opens the key"}, kind: "guest.milestone", stage: "key-received"},
+	{step: Step{"7", "guest serves TLS"}, kind: "guest.milestone", stage: "serving", detail: attribute("listener")},
 }
 
 func attribute(name string) func(journal.Event) string {
 	return func(ev journal.Event) string { return ev.Attributes[name] }
+}
+
+// forked tells whether a machine-started event is that of a fork, whose guest does not boot.
+func forked(ev journal.Event) bool {
+	return ev.Attributes["guests"] == "fork" || ev.Attributes["guests"] == "pooled"
 }
 
 // tracker waits for events of one instance.

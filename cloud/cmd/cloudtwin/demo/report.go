@@ -114,7 +114,9 @@ func (r *Report) collect(status operator.Status, journal string) error {
 		if i.Name != "" {
 			name = strings.Map(fileName, i.Name) + "-" + name
 		}
-		errs = append(errs, copyFile(filepath.Join(consoles, name), i.ConsolePath))
+		if err := copyFile(filepath.Join(consoles, name), i.ConsolePath); !errors.Is(err, os.ErrNotExist) {
+			errs = append(errs, err) // a guest that never started has none
+		}
 	}
 	errs = append(errs, copyFile(filepath.Join(r.Evidence, "journal.jsonl"), journal))
 	text, err := json.MarshalIndent(r, "", "  ")

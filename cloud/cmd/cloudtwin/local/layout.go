@@ -42,6 +42,9 @@ func (l Layout) ClientData() string { return filepath.Join(string(l), "aws-data"
 // Log is where a detached cloud writes what it would print.
 func (l Layout) Log() string { return filepath.Join(string(l), "up.log") }
 
+// SimImages is the folder of the images that simulated guests start from.
+func (l Layout) SimImages() string { return filepath.Join(string(l), "images") }
+
 // LibvirtRoot is the folder of libvirt's own state. It is below the node's, unless libvirt's sockets in it would get
 // longer paths than the system allows.
 func (l Layout) LibvirtRoot() string {
@@ -74,6 +77,9 @@ func DemoState() string { return filepath.Join(base("XDG_STATE_HOME", ".local/st
 
 // DefaultImages is the folder of guest images.
 func DefaultImages() string { return filepath.Join(Cache(), "images") }
+
+// Templates is the folder of what forked guests are copies of.
+func Templates() string { return filepath.Join(Cache(), "templates") }
 
 // Cache is the folder of what can be made again: kernel packages, images, what libvirt found out about QEMU.
 func Cache() string { return base("XDG_CACHE_HOME", ".cache") }

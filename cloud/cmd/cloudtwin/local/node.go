@@ -1,6 +1,7 @@
 package local
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -9,7 +10,8 @@ import (
 	"github.com/gofrs/flock"
 
 	"github.com/cloudtwin/cloudtwin/node"
-	"github.com/cloudtwin/cloudtwin/node/hypervisor/libvirt"
+	"github.com/cloudtwin/cloudtwin/node/hypervisor"
+	"github.com/cloudtwin/cloudtwin/node/vnet"
 )
 
 // NodeConfig of a node. Layout, Images, ID and Cloud are required.
@@ -20,12 +22,13 @@ type NodeConfig struct {
 	Cloud         string // host:port
 	Token         string // for the first time
 	HypervisorURI string
+	Guests        Guests
 }
 
 // Node is a node in this process with the driver that runs its guests.
 type Node struct {
 	node   *node.Node
-	driver *libvirt.Driver
+	driver hypervisor.Driver
 	lock   *flock.Flock // nil when the state folder is a Twin's
 }
 
@@ -45,18 +48,25 @@ func StartNode(ctx context.Context, cfg NodeConfig) (*Node, error) {
 
 // startNode starts a node in a folder that is locked already.
 func startNode(ctx context.Context, cfg NodeConfig) (*Node, error) {
-	driver, err := libvirt.Open(ctx, libvirt.Config{URI: cfg.HypervisorURI, Root: cfg.Layout.LibvirtRoot(),
-		CacheDir: Cache(), Logger: slog.Default()})
+	images, err := imagesFor(cfg.Guests.Mode, cfg.Layout, cfg.Images)
+	if err != nil {
+		return nil, err
+	}
+	driver, err := openDriver(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}
 	n, err := node.Start(ctx, node.Config{ID: cfg.ID, Dir: cfg.Layout.Node(), CloudAddress: cfg.Cloud, Token: cfg.Token,
-		Images: cfg.Images, Driver: driver, RunDir: cfg.Layout.Media(), Logger: slog.Default()})
+		Images: images, Driver: driver, RunDir: cfg.Layout.Media(), Guests: cmp.Or(cfg.Guests.Mode, DefaultGuests),
+		Pooled: cfg.Guests.Pool, TemplateDir: cmp.Or(cfg.Guests.Templates, Templates()), Logger: slog.Default()})
 	if err != nil {
 		return nil, errors.Join(err, driver.Close())
 	}
 	return &Node{node: n, driver: driver}, nil
 }
+
+// Network is the guests' network, for captures.
+func (n *Node) Network() *vnet.Network { return n.node.Network() }
 
 // Done is closed when the node has stopped by itself.
 func (n *Node) Done() <-chan struct{} { return n.node.Done() }

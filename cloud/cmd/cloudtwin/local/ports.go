@@ -9,8 +9,8 @@ import (
 // commonLowPort is the lowest port that load balancers commonly use.
 const commonLowPort = 80
 
-// mayBindLowPorts tells whether this process may listen on ports below 1024.
-func mayBindLowPorts() bool {
+// MayBindLowPorts tells whether this process may listen on ports below 1024.
+func MayBindLowPorts() bool {
 	if os.Geteuid() == 0 {
 		return true
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/cloudtwin/cloudtwin/cloud"
 	"github.com/cloudtwin/cloudtwin/cloud/api"
 	"github.com/cloudtwin/cloudtwin/cloud/ec2"
+	"github.com/cloudtwin/cloudtwin/cloud/keydelivery"
 	"github.com/cloudtwin/cloudtwin/cloud/operator"
 	"github.com/cloudtwin/cloudtwin/lbvm-image/builder"
 )
@@ -28,6 +29,12 @@ type Config struct {
 	StoreEndpoints []string
 	HypervisorURI  string
 	Replicas       int
+	Guests         Guests
+	// MinDeliveryProfile is the least profile of the key-delivery protocol that is answered; zero means 2, or 1 when an
+	// image is registered as profile 1.
+	MinDeliveryProfile int
+	// TerminatedRetention is how long a terminated instance can still be described; zero means as long as on EC2.
+	TerminatedRetention time.Duration
 	// NoNode starts no node in this process.
 	NoNode bool
 	// Fresh removes what an earlier process left in the folder before anything starts.
@@ -73,19 +80,24 @@ func Start(ctx context.Context, cfg Config) (*Twin, error) {
 
 func (t *Twin) start(ctx context.Context) error {
 	cfg := t.cfg
-	images, err := images(cfg.Images)
-	if err != nil {
-		return err
-	}
 	if cfg.Fresh {
 		if err := clean(ctx, cfg.Layout); err != nil {
 			return err
 		}
 	}
+	dir, err := imagesFor(cfg.Guests.Mode, cfg.Layout, cfg.Images)
+	if err != nil {
+		return err
+	}
+	images, err := images(dir, cfg.Images)
+	if err != nil {
+		return err
+	}
 	t.Cloud, err = cloud.Start(ctx, cloud.Config{
 		Dir: cfg.Layout.Cloud(), Journal: cfg.Layout.Journal(), StoreEndpoints: cfg.StoreEndpoints,
 		APIAddress: cfg.APIAddress, NodeAddress: cfg.NodeAddress, Images: images, Replicas: cfg.Replicas,
-		UnprivilegedPorts: !mayBindLowPorts(), Logger: slog.Default(),
+		UnprivilegedPorts: !MayBindLowPorts(), Logger: slog.Default(),
+		MinDeliveryProfile: keydelivery.Profile(cfg.MinDeliveryProfile), TerminatedRetention: cfg.TerminatedRetention,
 	})
 	if err != nil {
 		return err
@@ -104,7 +116,7 @@ func (t *Twin) start(ctx context.Context) error {
 		return err
 	}
 	if t.node, err = startNode(ctx, NodeConfig{Layout: cfg.Layout, Images: cfg.Images, ID: nodeID, Cloud: t.NodeLink(),
-		Token: token, HypervisorURI: cfg.HypervisorURI}); err != nil {
+		Token: token, HypervisorURI: cfg.HypervisorURI, Guests: cfg.Guests}); err != nil {
 		return err
 	}
 	return t.awaitNode(ctx)
@@ -208,15 +220,20 @@ func (t *Twin) Close() error {
 }
 
 // images tells the cloud what instances can be started from.
-func images(dir string) ([]ec2.ImageInfo, error) {
+// Simulated images lie in a folder of their own; what is registered counts for them too.
+func images(dir, registrations string) ([]ec2.ImageInfo, error) {
 	var list []ec2.ImageInfo
 	for _, flavour := range builder.Flavours() {
 		image, err := builder.Load(dir, string(flavour))
 		if err != nil {
 			return nil, err
 		}
+		registered, err := Registered(registrations, image.Name)
+		if err != nil {
+			return nil, err
+		}
 		list = append(list, ec2.ImageInfo{Name: image.Name, Digest: image.Digest, Public: flavour == builder.Web,
-			Description: "kernel " + image.Manifest.KernelRelease})
+			Description: "kernel " + image.Manifest.KernelRelease, DeliveryProfile: registered.DeliveryProfile})
 	}
 	return list, nil
 }

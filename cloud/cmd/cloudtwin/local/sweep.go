@@ -69,7 +69,7 @@ func endGuests(ctx context.Context, l Layout) error {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		pids, err := guestsOf(l)
+		pids, err := GuestProcesses(l)
 		if err != nil || len(pids) == 0 {
 			return err
 		}
@@ -86,8 +86,8 @@ func endGuests(ctx context.Context, l Layout) error {
 	}
 }
 
-// guestsOf finds the QEMU processes that were started in a state folder.
-func guestsOf(l Layout) ([]int, error) {
+// GuestProcesses finds the QEMU processes that were started in a state folder, by their ids.
+func GuestProcesses(l Layout) ([]int, error) {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
 		return nil, fmt.Errorf("list processes: %w", err)

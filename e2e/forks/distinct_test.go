@@ -1,0 +1,161 @@
+package forks
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"path/filepath"
+	"time"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+
+	"github.com/cloudtwin/cloudtwin/e2e/twin"
+)
+
+var _ = Describe("Forks of one template", Label("vm", twin.NeedsFork), func() {
+	It("are forks, of one template, and none had to be booted", func() {
+		Expect(templateFolders(templates)).To(HaveLen(2), "one template for each image")
+		for _, f := range forks {
+			Expect(milestone(f.instance, "machine-started").Attributes).To(HaveKeyWithValue("guests", "fork"))
+		}
+		events, err := cloud.Events()
+		Expect(err).NotTo(HaveOccurred())
+		for _, ev := range events {
+			Expect(ev.Attributes["stage"]).NotTo(Equal("fork-failed"), "%v", ev)
+		}
+	})
+
+	It("have client randoms of their own", func() {
+		seen, keys := unique{}, unique{}
+		for _, f := range forks {
+			w := f.frames.read()
+			Expect(w.Randoms).NotTo(BeEmpty(), "client hellos of %s", f.instance)
+			for i := range w.Randoms {
+				seen.add(f.instance, string(w.Randoms[i]))
+				keys.add(f.instance, string(w.Keys[i]))
+			}
+		}
+		Expect(len(seen)).To(BeNumerically(">=", many))
+	})
+
+	It("have nonces of their own", func() {
+		seen := unique{}
+		for _, f := range forks {
+			nonce := delivery(f.instance).Attributes["nonce"]
+			Expect(nonce).NotTo(BeEmpty())
+			seen.add(f.instance, nonce)
+		}
+	})
+
+	It("have addresses, names, MACs and identities of their own", func(ctx context.Context) {
+		status, err := cloud.Operator.Status(ctx)
+		Expect(err).NotTo(HaveOccurred())
+		addresses := map[string]string{}
+		for _, i := range status.Instances {
+			addresses[i.ID] = i.PrivateIP
+		}
+		macs, ips, names, identities := unique{}, unique{}, unique{}, unique{}
+		for _, f := range forks {
+			w := f.frames.read()
+			Expect(w.IP).To(Equal(addresses[f.instance]), "what DHCP gave %s", f.instance)
+			macs.add(f.instance, w.MAC)
+			ips.add(f.instance, w.IP)
+			names.add(f.instance, w.Name)
+			identities.add(f.instance, delivery(f.instance).Attributes["lbcertSerial"])
+		}
+		lbKeys, err := media.Keys()
+		Expect(err).NotTo(HaveOccurred())
+		Expect(len(lbKeys)).To(BeNumerically(">=", many), "an LBPK each")
+	})
+
+	It("have session ticket keys of their own", func(ctx context.Context) {
+		for i, f := range forks {
+			other := forks[(i+1)%len(forks)]
+			cache := tls.NewLRUClientSessionCache(1)
+			Expect(ask(ctx, f, cache).resumed).To(BeFalse())
+			Expect(ask(ctx, f, cache).resumed).To(BeTrue(), "a ticket of %s's own", f.lb.Name)
+			Expect(ask(ctx, other, cache).resumed).To(BeFalse(), "a ticket of %s's at %s", f.lb.Name, other.lb.Name)
+		}
+	})
+
+	It("know what time it is, when their template is old", func(ctx context.Context) {
+		const old, off = 10 * time.Second, 3 * time.Second
+		for _, folder := range templateFolders(templates) {
+			Eventually(func() time.Duration {
+				return time.Since(time.Unix(0, modified(filepath.Join(folder, "state"))))
+			}).WithTimeout(2 * old).Should(BeNumerically(">", old))
+		}
+		lb := cloud.CreateLoadBalancer(nil, twin.HTTPS(port, cert.ARN))
+		late := &fork{lb: lb, client: lb.Listener(port, cert.CA, host)}
+		Eventually(late.client).WithTimeout(cloud.BootTimeout()).Should(twin.PresentCertificate(cert))
+		status, err := lb.Status(ctx)
+		Expect(err).NotTo(HaveOccurred())
+		for _, instance := range []string{status.Instances[0], forks[0].instance, forks[many-1].instance} {
+			granted := delivery(instance)
+			asked, err := time.Parse(time.RFC3339, granted.Attributes["timestamp"])
+			Expect(err).NotTo(HaveOccurred())
+			Expect(asked).To(BeTemporally("~", granted.Time, off), "the time by which %s asked for its key", instance)
+		}
+		for _, f := range []*fork{late, forks[0]} {
+			Expect(ask(ctx, f, nil).date).To(BeTemporally("~", time.Now(), off), "the time that %s tells now", f.lb.Name)
+		}
+	})
+
+	It("are web guests too", func(ctx context.Context) {
+		backend := cloud.Backends(1)
+		lb := cloud.CreateLoadBalancer(backend, twin.HTTPS(port, cert.ARN))
+		client := lb.Listener(port, cert.CA, host)
+		Eventually(client).WithTimeout(cloud.BootTimeout()).Should(twin.BeServing())
+		page, err := client.Get(ctx, "/")
+		Expect(err).NotTo(HaveOccurred())
+		Expect(page.InstanceID).To(Equal(backend[0]))
+		Expect(milestone(backend[0], "machine-started").Attributes).To(HaveKeyWithValue("guests", "fork"))
+	})
+})
+
+// unique fails a spec when two forks have the same.
+type unique map[string]string
+
+func (u unique) add(who, what string) {
+	GinkgoHelper()
+	Expect(what).NotTo(BeEmpty(), "of %s", who)
+	Expect(u).NotTo(HaveKey(what), "%s and %s have the same", who, u[what])
+	u[what] = who
+}
+
+// answer is what a load balancer without backends says.
+type answer struct {
+	resumed bool
+	date    time.Time
+}
+
+// ask makes a request on a new connection, with the tickets in cache; all forks are the same server to it.
+func ask(ctx context.Context, f *fork, cache tls.ClientSessionCache) answer {
+	GinkgoHelper()
+	address, err := f.client.Address(ctx)
+	Expect(err).NotTo(HaveOccurred())
+	roots := x509.NewCertPool()
+	Expect(roots.AppendCertsFromPEM(cert.CA.PEM)).To(BeTrue())
+	client := &http.Client{Timeout: twin.ChangeTimeout, Transport: &http.Transport{
+		DisableKeepAlives: true,
+		TLSClientConfig:   &tls.Config{RootCAs: roots, ClientSessionCache: cache, MinVersion: tls.VersionTLS12},
+		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, network, address)
+		},
+	}}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("https://%s/", host), nil)
+	Expect(err).NotTo(HaveOccurred())
+	resp, err := client.Do(req)
+	Expect(err).NotTo(HaveOccurred())
+	defer func() { _ = resp.Body.Close() }()
+	_, err = io.Copy(io.Discard, resp.Body)
+	Expect(err).NotTo(HaveOccurred())
+	date, err := http.ParseTime(resp.Header.Get("Date"))
+	Expect(err).NotTo(HaveOccurred(), "the date in %v", resp.Header)
+	return answer{resumed: resp.TLS.DidResume, date: date}
+}

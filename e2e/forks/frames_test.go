@@ -1,0 +1,111 @@
+package forks
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/google/gopacket"
+	"github.com/google/gopacket/layers"
+	"github.com/google/gopacket/pcapgo"
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+
+	"github.com/cloudtwin/cloudtwin/e2e/twin"
+	"github.com/cloudtwin/cloudtwin/node/vnet"
+)
+
+// frames is what passed a guest's network card since it was attached.
+type frames struct {
+	mu   sync.Mutex
+	file bytes.Buffer
+}
+
+func (f *frames) Write(p []byte) (int, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.file.Write(p)
+}
+
+// capture begins as soon as the guest's card is attached, before its guest can have sent anything.
+func capture(network *vnet.Network, instance string) *frames {
+	GinkgoHelper()
+	f := &frames{}
+	Eventually(func() error {
+		stop, err := network.Capture(instance, f)
+		if err == nil {
+			DeferCleanup(stop)
+		}
+		return err
+	}).WithTimeout(twin.BootTimeout(cloud.Mode)).WithPolling(time.Millisecond).Should(Succeed(), "capture "+instance)
+	return f
+}
+
+// wire is what a guest's frames show of it.
+type wire struct {
+	MAC, IP string
+	Name    string   // given by DHCP
+	Randoms [][]byte // of its TLS client hellos
+	Keys    [][]byte // the rest of each hello's first segment: session id and, mostly, key shares
+}
+
+// helloRandom is where a ClientHello that begins a TCP segment has its random (RFC 8446, section 4.1.2): behind the
+// headers of record and handshake and the version.
+const (
+	helloRandom = 11
+	helloEnd    = helloRandom + 32
+)
+
+// read takes frames apart. Those of the guest are known by their source address, which the network checks.
+func (f *frames) read() wire {
+	GinkgoHelper()
+	f.mu.Lock()
+	data := bytes.Clone(f.file.Bytes())
+	f.mu.Unlock()
+	file, err := pcapgo.NewReader(bytes.NewReader(data))
+	Expect(err).NotTo(HaveOccurred())
+	var w wire
+	for {
+		frame, _, err := file.ReadPacketData()
+		if errors.Is(err, io.EOF) {
+			return w
+		}
+		Expect(err).NotTo(HaveOccurred())
+		packet := gopacket.NewPacket(frame, layers.LayerTypeEthernet, gopacket.NoCopy)
+		w.takeDHCP(packet)
+		w.takeTCP(packet)
+	}
+}
+
+// takeDHCP reads the network's acknowledgement (RFC 2131, 2132).
+func (w *wire) takeDHCP(packet gopacket.Packet) {
+	d, ok := packet.Layer(layers.LayerTypeDHCPv4).(*layers.DHCPv4)
+	if !ok || d.Operation != layers.DHCPOpReply {
+		return
+	}
+	w.IP, w.MAC = d.YourClientIP.String(), net.HardwareAddr(d.ClientHWAddr).String()
+	for _, option := range d.Options {
+		if option.Type == layers.DHCPOptHostname {
+			w.Name = string(option.Data)
+		}
+	}
+}
+
+// takeTCP reads the guest's client hellos.
+func (w *wire) takeTCP(packet gopacket.Packet) {
+	const handshake, clientHello, tlsMajor = 22, 1, 3
+	ip, isIP := packet.NetworkLayer().(*layers.IPv4)
+	tcp, isTCP := packet.TransportLayer().(*layers.TCP)
+	if !isIP || !isTCP || ip.SrcIP.String() != w.IP {
+		return
+	}
+	p := tcp.Payload
+	if len(p) < helloEnd || p[0] != handshake || p[1] != tlsMajor || p[5] != clientHello {
+		return
+	}
+	w.Randoms = append(w.Randoms, bytes.Clone(p[helloRandom:helloEnd]))
+	w.Keys = append(w.Keys, bytes.Clone(p[helloEnd:]))
+}

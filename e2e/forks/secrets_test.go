@@ -1,0 +1,70 @@
+package forks
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+
+	"github.com/cloudtwin/cloudtwin/cloud/cmd/cloudtwin/local"
+	"github.com/cloudtwin/cloudtwin/e2e/leakscan"
+	"github.com/cloudtwin/cloudtwin/e2e/twin"
+)
+
+var _ = Describe("A template", Label("vm", twin.NeedsFork), func() {
+	It("holds no key that the run made, and its forks write none into it", func(ctx context.Context) {
+		scan := leakscan.Run{Trees: []string{templates}, Keys: runKeys(ctx)}
+		report, err := scan.Check(ctx)
+		Expect(err).NotTo(HaveOccurred())
+		AddReportEntry("scan", report.String(), ReportEntryVisibilityAlways)
+		Expect(report.Err()).NotTo(HaveOccurred())
+		Expect(report.Bytes).To(BeNumerically(">", 2*96<<20/2), "what was looked at, holes passed over")
+	})
+
+	It("would be found out: the search finds a key that was put there, and those of a fork in its memory", func(ctx context.Context) {
+		keys := runKeys(ctx)
+		memory, err := os.ReadFile(filepath.Join(templateFolders(templates)[0], "memory"))
+		Expect(err).NotTo(HaveOccurred())
+		planted := filepath.Join(GinkgoT().TempDir(), "memory")
+		block := cert.KeyPEM[bytes.IndexByte(cert.KeyPEM, '\n')+1:]
+		copy(memory[len(memory)/2+13:], block[:64]) // a part of its base64
+		Expect(os.WriteFile(planted, memory, 0o600)).To(Succeed())
+		report, err := leakscan.Run{Trees: []string{planted}, Keys: keys}.Check(ctx)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(report.Leaks).To(ConsistOf(HaveField("Key", HavePrefix("USERPK"))))
+
+		instance := forks[0].instance
+		lbKeys, err := media.Keys()
+		Expect(err).NotTo(HaveOccurred())
+		holds := []string{lbKeys[instance].Name}
+		for _, key := range keys {
+			if strings.HasPrefix(key.Name, "USERPK") {
+				holds = append(holds, key.Name)
+			}
+		}
+		Expect(holds).To(HaveLen(2))
+		report, err = leakscan.Run{Keys: keys, Processes: []leakscan.Process{
+			{Role: leakscan.Guest, Name: "LBVM " + instance, PID: cloud.GuestProcess(instance), Holds: holds},
+		}}.Check(ctx)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(report.Err()).NotTo(HaveOccurred(), "its own keys are in its memory, and no others'")
+	})
+})
+
+// runKeys are all that the run made: USERPK, LBPKs, NODEPK and the cloud's own.
+func runKeys(ctx context.Context) []leakscan.Key {
+	GinkgoHelper()
+	keys, err := leakscan.StateKeys(ctx, local.Layout(cloud.StateDir).Cloud(), local.Layout(cloud.NodeDir()).Node())
+	Expect(err).NotTo(HaveOccurred())
+	lbKeys, err := media.Keys()
+	Expect(err).NotTo(HaveOccurred())
+	Expect(len(lbKeys)).To(BeNumerically(">=", many))
+	for _, key := range lbKeys {
+		keys = append(keys, key)
+	}
+	return keys
+}
