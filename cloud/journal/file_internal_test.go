@@ -8,6 +8,44 @@ import (
 	"testing"
 )
 
+// TestTheAuditIsNeverDropped writes much more than two files hold and finds every decision about a delivery.
+func TestTheAuditIsNeverDropped(t *testing.T) {
+	const limit, events, decisions = 4 << 10, 1000, 100
+	path := filepath.Join(t.TempDir(), "journal.jsonl")
+	j, err := openLimited(path, limit)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range events {
+		ev := Event{Kind: "test", Subject: fmt.Sprint(i)}
+		if i%(events/decisions) == 0 {
+			ev = Event{Kind: "delivery.denied", Subject: fmt.Sprint(i / (events / decisions))}
+		}
+		if err := j.RecordSynced(t.Context(), ev); err != nil {
+			t.Fatal(err)
+		}
+	}
+	next := 0
+	err = j.scan(func([]byte) bool { return true }, func(ev Event) {
+		if ev.Kind != "delivery.denied" {
+			return
+		}
+		if ev.Subject != fmt.Sprint(next) {
+			t.Errorf("decision %s, want %d: one is lost or out of order", ev.Subject, next)
+		}
+		next++
+	})
+	if err != nil || next != decisions {
+		t.Errorf("%d decisions, %v, want all %d", next, err, decisions)
+	}
+	if info, err := os.Stat(auditOf(path)); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("audit: %v, %v, want mode 0600", info, err)
+	}
+	if err := j.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestFilesAreBounded writes much more than two files hold, with many who wait for the disk, and finds the latest
 // events in the two files that are left.
 func TestFilesAreBounded(t *testing.T) {

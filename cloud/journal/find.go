@@ -59,9 +59,10 @@ func (j *Journal) LastRequest(match func(*Event) bool) (id string, err error) {
 
 // scan reads the files from their beginning and hands on the events whose line is wanted.
 func (j *Journal) scan(wanted func(line []byte) bool, handle func(Event)) error {
-	err := scanFile(previous(j.path), wanted, handle)
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
+	for _, older := range []string{auditOf(j.path), previous(j.path)} {
+		if err := scanFile(older, wanted, handle); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
 	}
 	return scanFile(j.path, wanted, handle)
 }
@@ -72,7 +73,24 @@ func scanFile(path string, wanted func(line []byte) bool, handle func(Event)) er
 		return fmt.Errorf("read journal: %w", err)
 	}
 	defer func() { _ = f.Close() }()
-	lines := bufio.NewReaderSize(f, maxLine)
+	err = eachLine(f, func(line []byte) error {
+		var ev Event
+		// A line that a crash cut short is not an event.
+		if wanted(line) && json.Unmarshal(line, &ev) == nil {
+			handle(ev)
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("read journal: %w", err)
+	}
+	return nil
+}
+
+// eachLine hands on the whole lines of r, each with its end, until it ends or handle fails. A line is valid during the
+// call only.
+func eachLine(r io.Reader, handle func(line []byte) error) error {
+	lines := bufio.NewReaderSize(r, maxLine)
 	for {
 		line, err := lines.ReadSlice('\n')
 		switch {
@@ -81,12 +99,10 @@ func scanFile(path string, wanted func(line []byte) bool, handle func(Event)) er
 		case errors.Is(err, bufio.ErrBufferFull): // none of ours is that long; the rest of it is no JSON
 			continue
 		case err != nil:
-			return fmt.Errorf("read journal: %w", err)
+			return err
 		}
-		var ev Event
-		// A line that a crash cut short is not an event.
-		if wanted(line) && json.Unmarshal(line, &ev) == nil {
-			handle(ev)
+		if err := handle(line); err != nil {
+			return err
 		}
 	}
 }

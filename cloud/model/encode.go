@@ -14,9 +14,26 @@ import (
 // TimeFormat is how times are written: ISO 8601, UTC, milliseconds.
 const TimeFormat = "2006-01-02T15:04:05.000Z"
 
-// encode writes an operation's answer.
-func (c *codec) encode(s Service, op Operation, output any, version, requestID string) ([]byte, error) {
-	e := &encoder{protocol: c.protocol}
+// largestKept bounds the buffers that are used again, in bytes: an answer with a thousand instances has about 1.5 MB.
+const largestKept = 4 << 20
+
+// encode writes an operation's answer. It is written into a buffer that has grown for others before.
+func (c *codec) encode(s Service, op Operation, output any, version, requestID string) []byte {
+	e, ok := c.encoders.Get().(*encoder)
+	if !ok {
+		e = &encoder{protocol: c.protocol}
+	}
+	e.Reset()
+	c.write(e, s, op, output, version, requestID)
+	answer := bytes.Clone(e.Bytes())
+	clear(e.Bytes()) // some answers hold secrets
+	if e.Cap() <= largestKept {
+		c.encoders.Put(e)
+	}
+	return answer
+}
+
+func (c *codec) write(e *encoder, s Service, op Operation, output any, version, requestID string) {
 	v := reflect.Indirect(reflect.ValueOf(output))
 	plan := c.plan(v.Type())
 	root := op.Name + "Response"
@@ -26,7 +43,7 @@ func (c *codec) encode(s Service, op Operation, output any, version, requestID s
 		e.element("requestId", requestID)
 		e.fields(plan, v, true)
 		e.close(root)
-		return e.Bytes(), nil
+		return
 	}
 	e.root(root, s.Namespace)
 	if op.ResultWrapper != "" {
@@ -38,7 +55,6 @@ func (c *codec) encode(s Service, op Operation, output any, version, requestID s
 	e.element("RequestId", requestID)
 	e.close("ResponseMetadata")
 	e.close(root)
-	return e.Bytes(), nil
 }
 
 // ec2Namespace is the namespace of the version asked for, so that clients that were built for an older API version

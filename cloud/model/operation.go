@@ -103,7 +103,7 @@ func (h Handler) Call(ctx context.Context, input any) (any, error) { return h.ca
 // Encode writes the answer's XML. version is the API version that the client asked for (EC2 answers in that
 // version's namespace); empty means the model's own.
 func (h Handler) Encode(output any, version, requestID string) ([]byte, error) {
-	return h.codec.encode(h.service, h.Operation, output, version, requestID)
+	return h.codec.encode(h.service, h.Operation, output, version, requestID), nil
 }
 
 // Names returns the names of all operations in the model, implemented or not, in the table's order.

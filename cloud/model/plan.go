@@ -59,6 +59,7 @@ type checks struct {
 
 // codec reads and writes the types of one service; it builds the plan of a type when it first meets it.
 type codec struct {
+	encoders sync.Pool // of *encoder
 	protocol Protocol
 	mu       sync.Mutex
 	plans    map[reflect.Type]*structPlan

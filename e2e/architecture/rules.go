@@ -61,8 +61,8 @@ var rules = []rule{
 
 	{Package: "lbvm-image/agent/guest", Floor: "the guest's machine: its drive is read as the node writes it",
 		Allows: []string{"lbvm-image/agent", "cloud/keydelivery", "node/floppy"}},
-	{Package: "lbvm-image/agent", Floor: "the guest knows the key protocol and nothing else",
-		Allows: []string{"cloud/keydelivery"}},
+	{Package: "lbvm-image/agent", Floor: "the guest knows the key protocol and its medium's format, nothing else",
+		Allows: []string{"cloud/keydelivery", "node/floppy"}},
 	{Package: "lbvm-image/builder", Floor: "leaf"},
 	{Package: "lbvm-image/cmd", Floor: "the guest's binary", Allows: []string{"lbvm-image/agent"}},
 	{Package: "fixtures", Floor: "leaf"},

@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 
+	"github.com/cloudtwin/cloudtwin/cloud/cmd/cloudtwin/scale"
 	"github.com/cloudtwin/cloudtwin/cloud/journal"
 	"github.com/cloudtwin/cloudtwin/fixtures/pki"
 	"github.com/cloudtwin/cloudtwin/node/hypervisor"
@@ -39,6 +40,7 @@ func TestNames(t *testing.T) {
 		"start.cold.stage.booted", "start.cold.stage.medium-read", "start.cold.stage.handshake",
 		"start.fork.first_handshake", "start.fork.pooled.first_handshake", "start.fork.ten_at_once",
 		"start.fork.stage.medium-read", "start.sim.first_handshake", "fork.bare.floppy_read", "density.200.pss_per_lbvm",
+		"scale.1000.seconds", "scale.5000.seconds", "scale.20000.seconds", "scale.20000.delivery_p99", "scale.20000.rss",
 	} {
 		if !seen[name] {
 			t.Errorf("no result is named %s", name)
@@ -246,6 +248,24 @@ func TestStages(t *testing.T) {
 	}
 	if figure(&sum) != "3" {
 		t.Errorf("the stages add up to %g", sum)
+	}
+}
+
+func TestScaleResults(t *testing.T) {
+	got := map[string]string{}
+	for _, r := range scaleResults(scale.Report{Rows: []scale.Row{
+		{LoadBalancers: 1000, Seconds: 20, DeliveryP99Millis: 10}, {LoadBalancers: 5000, Seconds: 70, DeliveryP99Millis: 20},
+		{LoadBalancers: 20000, Seconds: 400, DeliveryP99Millis: 60, RSSMB: 8000, GuestKB: 300},
+	}}) {
+		got[r.Name] = figure(&r.Value) + " " + figure(r.ReferenceValue) + " " + r.verdict()
+	}
+	want := map[string]string{
+		"scale.1000.seconds": "20  ", "scale.5000.seconds": "90 100 <= 1.25",
+		"scale.20000.seconds":      "490 400 <= 1.25, <= 600 s",
+		"scale.20000.delivery_p99": "0.06 0.01 <= 0.05 s MISSED", "scale.20000.rss": "8000 5859 <= 16384 MB",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
 	}
 }
 

@@ -25,6 +25,11 @@ const (
 	nameSimHandshake      = "start.sim.first_handshake"
 	nameBareFork          = "fork.bare.floppy_read"
 	nameDensity           = "density.200.pss_per_lbvm"
+	nameScaleFirst        = "scale.1000.seconds"
+	nameScaleMiddle       = "scale.5000.seconds"
+	nameScaleLast         = "scale.20000.seconds"
+	nameScaleDelivery     = "scale.20000.delivery_p99"
+	nameScaleRSS          = "scale.20000.rss"
 )
 
 // benchmark measures one thing and gives one or more results.
@@ -48,6 +53,7 @@ func benchmarks() []benchmark {
 		{[]string{nameCallerIdentity}, benchCallerIdentity},
 		{[]string{nameDescribeInstances}, benchDescribeInstances},
 		{[]string{nameCloudStart}, benchCloudStart},
+		{[]string{nameScaleFirst, nameScaleMiddle, nameScaleLast, nameScaleDelivery, nameScaleRSS}, benchScale},
 	}
 }
 

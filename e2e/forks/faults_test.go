@@ -45,9 +45,12 @@ var _ = Describe("A node whose templates are not usable", Label("vm", twin.Needs
 	// damage does something to all templates while no node runs.
 	damage := func(how func(folder string)) {
 		GinkgoHelper()
+		var folders []string
+		Eventually(func() int {
+			folders = templateFolders(dir)
+			return len(folders)
+		}).WithTimeout(own.BootTimeout()).Should(Equal(2), "a template for each image")
 		own.KillNode()
-		folders := templateFolders(dir)
-		Expect(folders).NotTo(BeEmpty())
 		for _, folder := range folders {
 			how(folder)
 		}

@@ -7,7 +7,6 @@ import (
 	"context"
 	"os"
 	"path/filepath"
-	"strconv"
 	"testing"
 
 	. "github.com/onsi/ginkgo/v2"
@@ -61,23 +60,19 @@ var _ = BeforeSuite(func(ctx context.Context) {
 	media, err = leakscan.WatchMedia(filepath.Join(local.Layout(cloud.NodeDir()).Media(), "media"))
 	Expect(err).NotTo(HaveOccurred())
 	DeferCleanup(media.Close)
-	network := cloud.StartNodeHere(templates).Network()
+	watched := watch(ctx, cloud.StartNodeHere(templates).Network())
 	for range many {
 		f := &fork{lb: cloud.CreateLoadBalancer(nil, twin.HTTPS(port, cert.ARN))}
 		f.client = f.lb.Listener(port, cert.CA, host)
 		forks = append(forks, f)
 	}
-	for i, f := range forks {
-		Eventually(func(g Gomega) {
-			status, err := f.lb.Status(ctx)
-			g.Expect(err).NotTo(HaveOccurred())
-			g.Expect(status.Instances).To(HaveLen(1))
-			f.instance = status.Instances[0]
-		}).WithTimeout(twin.ChangeTimeout).Should(Succeed(), "the VM of load balancer "+strconv.Itoa(i))
-		f.frames = capture(network, f.instance)
-	}
 	for _, f := range forks {
 		Eventually(f.client).WithTimeout(cloud.BootTimeout()).Should(twin.PresentCertificate(cert))
+		status, err := f.lb.Status(ctx)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(status.Instances).To(HaveLen(1))
+		f.instance = status.Instances[0]
+		f.frames = watched.of(f.instance)
 	}
 })
 
@@ -87,6 +82,14 @@ func milestone(instance, stage string) journal.Event {
 	return find(func(ev journal.Event) bool {
 		return ev.Kind == "guest.milestone" && ev.Subject == instance && ev.Attributes["stage"] == stage
 	}, stage+" of "+instance)
+}
+
+// launch is when the cloud launched an instance.
+func launch(instance string) journal.Event {
+	GinkgoHelper()
+	return find(func(ev journal.Event) bool {
+		return ev.Kind == "instance.state" && ev.Subject == instance && ev.Attributes["state"] == "pending"
+	}, "launch of "+instance)
 }
 
 // delivery returns the delivery that was granted to an LBVM.
@@ -113,11 +116,11 @@ func find(wanted func(journal.Event) bool, what string) journal.Event {
 // templateFolders are those of the suite's templates.
 func templateFolders(dir string) []string {
 	GinkgoHelper()
-	states, err := filepath.Glob(filepath.Join(dir, "*", "state"))
+	notes, err := filepath.Glob(filepath.Join(dir, "[0-9a-f]*", "template.json"))
 	Expect(err).NotTo(HaveOccurred())
 	var folders []string
-	for _, state := range states {
-		folders = append(folders, filepath.Dir(state))
+	for _, note := range notes {
+		folders = append(folders, filepath.Dir(note))
 	}
 	return folders
 }

@@ -2,6 +2,7 @@ package forks
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -14,7 +15,7 @@ import (
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 
-	"github.com/cloudtwin/cloudtwin/e2e/twin"
+	"github.com/cloudtwin/cloudtwin/cloud/journal"
 	"github.com/cloudtwin/cloudtwin/node/vnet"
 )
 
@@ -30,18 +31,61 @@ func (f *frames) Write(p []byte) (int, error) {
 	return f.file.Write(p)
 }
 
-// capture begins as soon as the guest's card is attached, before its guest can have sent anything.
-func capture(network *vnet.Network, instance string) *frames {
-	GinkgoHelper()
+// watcher captures what passes every guest of a network.
+type watcher struct {
+	mu       sync.Mutex
+	captures map[string]*frames
+}
+
+// watch begins the capture of each guest from now on as soon as its card is attached, before it can have sent anything.
+func watch(ctx context.Context, network *vnet.Network) *watcher {
+	w := &watcher{captures: map[string]*frames{}}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	var work sync.WaitGroup
+	work.Go(func() {
+		// It ends with ctx or with the cloud.
+		_ = cloud.Operator.Follow(ctx, func(ev journal.Event) bool {
+			if ev.Kind == "instance.state" && ev.Attributes["state"] == "pending" {
+				work.Go(func() { w.capture(ctx, network, ev.Subject) })
+			}
+			return true
+		})
+	})
+	DeferCleanup(func() {
+		cancel()
+		work.Wait()
+	})
+	return w
+}
+
+// capture tries until the guest is attached.
+func (w *watcher) capture(ctx context.Context, network *vnet.Network, instance string) {
 	f := &frames{}
-	Eventually(func() error {
-		stop, err := network.Capture(instance, f)
-		if err == nil {
-			DeferCleanup(stop)
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for {
+		if stop, err := network.Capture(instance, f); err == nil {
+			w.mu.Lock()
+			w.captures[instance] = f
+			w.mu.Unlock()
+			<-ctx.Done()
+			stop()
+			return
 		}
-		return err
-	}).WithTimeout(twin.BootTimeout(cloud.Mode)).WithPolling(time.Millisecond).Should(Succeed(), "capture "+instance)
-	return f
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (w *watcher) of(instance string) *frames {
+	GinkgoHelper()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	Expect(w.captures).To(HaveKey(instance), "captures")
+	return w.captures[instance]
 }
 
 // wire is what a guest's frames show of it.

@@ -31,7 +31,7 @@ var _ = Describe("A template", Label("vm", twin.NeedsFork), func() {
 		Expect(err).NotTo(HaveOccurred())
 		planted := filepath.Join(GinkgoT().TempDir(), "memory")
 		block := cert.KeyPEM[bytes.IndexByte(cert.KeyPEM, '\n')+1:]
-		copy(memory[len(memory)/2+13:], block[:64]) // a part of its base64
+		copy(memory[len(memory)/2+13:], block[:128]) // of its PEM, which is longer
 		Expect(os.WriteFile(planted, memory, 0o600)).To(Succeed())
 		report, err := leakscan.Run{Trees: []string{planted}, Keys: keys}.Check(ctx)
 		Expect(err).NotTo(HaveOccurred())

@@ -3,6 +3,7 @@ package twin
 import (
 	"cmp"
 	"context"
+	"time"
 
 	ginkgo "github.com/onsi/ginkgo/v2"
 	"github.com/onsi/gomega"
@@ -15,7 +16,7 @@ import (
 // means the one that all share.
 func (t *Twin) StartNodeHere(templates string) *local.Node {
 	ginkgo.GinkgoHelper()
-	ctx := context.Background()
+	ctx, begun := context.Background(), time.Now()
 	status, err := t.Operator.Status(ctx)
 	gomega.Expect(err).NotTo(gomega.HaveOccurred())
 	token, err := t.Operator.NewNodeToken(ctx)
@@ -26,6 +27,6 @@ func (t *Twin) StartNodeHere(templates string) *local.Node {
 	})
 	gomega.Expect(err).NotTo(gomega.HaveOccurred(), "start a node in this process")
 	ginkgo.DeferCleanup(n.Close)
-	t.awaitNode(n.Done())
+	t.awaitNode(begun, n.Done())
 	return n
 }

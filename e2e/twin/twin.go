@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -21,6 +22,7 @@ import (
 	"github.com/onsi/gomega"
 	"github.com/onsi/gomega/gexec"
 
+	"github.com/cloudtwin/cloudtwin/cloud/journal"
 	"github.com/cloudtwin/cloudtwin/cloud/operator"
 	"github.com/cloudtwin/cloudtwin/node"
 )
@@ -128,18 +130,19 @@ func (t *Twin) waitForCloud() {
 // StartNode starts the twin's node, again after KillNode, and returns when the cloud sees it up.
 func (t *Twin) StartNode() {
 	ginkgo.GinkgoHelper()
-	ctx := context.Background()
+	ctx, begun := context.Background(), time.Now()
 	status, err := t.Operator.Status(ctx)
 	gomega.Expect(err).NotTo(gomega.HaveOccurred())
 	token, err := t.Operator.NewNodeToken(ctx)
 	gomega.Expect(err).NotTo(gomega.HaveOccurred())
 	command := []string{"node", "--id", nodeID, "--state", t.NodeDir(), "--cloud", status.NodeLink, "--token", token}
 	t.node = t.run("node", append(command, t.nodeFlags...)...)
-	t.awaitNode(t.node.done)
+	t.awaitNode(begun, t.node.done)
 }
 
-// awaitNode returns when the cloud sees the node up; ended is closed when that will never be.
-func (t *Twin) awaitNode(ended <-chan struct{}) {
+// awaitNode returns when the node has connected since begun, which the cloud may not have seen go; ended is closed when
+// it never will.
+func (t *Twin) awaitNode(begun time.Time, ended <-chan struct{}) {
 	ginkgo.GinkgoHelper()
 	gomega.Eventually(func(g gomega.Gomega) {
 		select {
@@ -147,6 +150,11 @@ func (t *Twin) awaitNode(ended <-chan struct{}) {
 			gomega.StopTrying("the node ended: " + t.nodeTail()).Now()
 		default:
 		}
+		events, err := t.Events()
+		g.Expect(err).NotTo(gomega.HaveOccurred())
+		g.Expect(slices.ContainsFunc(events, func(ev journal.Event) bool {
+			return ev.Kind == "node.connected" && ev.Subject == nodeID && ev.Time.After(begun)
+		})).To(gomega.BeTrue(), "node.connected of "+nodeID)
 		status, err := t.Operator.Status(context.Background())
 		g.Expect(err).NotTo(gomega.HaveOccurred())
 		g.Expect(status.Nodes).To(gomega.ContainElement(gomega.And(

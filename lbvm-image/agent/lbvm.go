@@ -199,8 +199,8 @@ func (vm *lbvm) serve(ctx context.Context) error {
 	return group.Wait()
 }
 
-// fetchCertificate is one delivery: the request signed with LBPK, the answer verified with IAMCERT and opened. A request
-// that went to a connection that the cloud had closed is made anew, for no request may come twice.
+// fetchCertificate is one delivery: the request signed with LBPK, the answer verified with IAMCERT and opened. A
+// request that went to a connection that the cloud had closed is made anew, for no request may come twice.
 func (vm *lbvm) fetchCertificate(ctx context.Context, arn string) (*tls.Certificate, error) {
 	certificate, err := vm.fetchOnce(ctx, arn)
 	if errors.Is(err, exchange.ErrStale) && ctx.Err() == nil {

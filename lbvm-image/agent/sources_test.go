@@ -2,7 +2,7 @@ package agent_test
 
 import (
 	"go/parser"
-	"go/token"
+	gotoken "go/token"
 	"io/fs"
 	"path/filepath"
 	"slices"
@@ -21,7 +21,7 @@ func TestNoRandomnessOfTheProcess(t *testing.T) {
 			return err
 		}
 		files++
-		parsed, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ImportsOnly)
+		parsed, err := parser.ParseFile(gotoken.NewFileSet(), path, nil, parser.ImportsOnly)
 		if err != nil {
 			return err
 		}

@@ -21,8 +21,7 @@ const (
 // Flavours lists all of them, in the order in which they are built.
 func Flavours() []Flavour { return []Flavour{LBVM, Web} }
 
-// DefaultKernelPackage is Debian's meta package of the generic kernel. The cloud flavour will not do: it has no floppy
-// driver.
+// DefaultKernelPackage is Debian's meta package of the generic kernel.
 const DefaultKernelPackage = "linux-image-amd64"
 
 // MaxInitramfs bounds an initramfs, in bytes: a guest of 96 MB holds it twice while it boots.

@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"strconv"
 	"strings"
 	"sync"
@@ -280,7 +281,7 @@ func (c *Client) message(r Request) []byte {
 	for _, f := range r.Fields {
 		b = append(b, f.Name+": "+f.Value+"\r\n"...)
 	}
-	if len(r.Body) > 0 || r.Method == "POST" || r.Method == "PUT" {
+	if len(r.Body) > 0 || r.Method == http.MethodPost || r.Method == http.MethodPut {
 		b = append(b, "Content-Length: "+strconv.Itoa(len(r.Body))+"\r\n"...)
 	}
 	b = append(b, "\r\n"...)

@@ -117,12 +117,14 @@ func (l links) addRoute(card string, r route) error {
 		copy(b[routeGateway:], socketAddress(r.gateway))
 	}
 	binary.NativeEndian.PutUint16(b[routeFlags:], flags)
-	name := append([]byte(card), 0)
-	p := unsafe.Pointer(unsafe.SliceData(name)) //nolint:gosec // G103: the structure holds a pointer
-	binary.NativeEndian.PutUint64(b[routeDevice:], uint64(uintptr(p)))
+	var name [unix.IFNAMSIZ]byte
+	copy(name[:len(name)-1], card)
+	// The structure holds a pointer as a number, which does not keep what it points to where it is.
 	var pin runtime.Pinner
-	pin.Pin(unsafe.SliceData(name))
+	pin.Pin(&name)
 	defer pin.Unpin()
+	p := unsafe.Pointer(&name) //nolint:gosec // G103: see above
+	binary.NativeEndian.PutUint64(b[routeDevice:], uint64(uintptr(p)))
 	if err := ioctl(uintptr(l.fd), unix.SIOCADDRT, b[:]); err != nil && !errors.Is(err, unix.EEXIST) {
 		return fmt.Errorf("add route to %s: %w", r.dest, err)
 	}

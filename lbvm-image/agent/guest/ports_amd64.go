@@ -29,7 +29,9 @@ func (machinePorts) in(port uint16) byte         { return inb(port) }
 func (machinePorts) out(port uint16, value byte) { outb(port, value) }
 
 // fill is one instruction for all bytes, which a hypervisor carries out with few exits.
-func (machinePorts) fill(port uint16, b []byte) { insb(port, unsafe.SliceData(b), len(b)) }
+func (machinePorts) fill(port uint16, b []byte) {
+	insb(port, unsafe.SliceData(b), len(b)) //nolint:gosec // G103: the instruction takes an address and a count
+}
 
 //go:noescape
 func inb(port uint16) byte

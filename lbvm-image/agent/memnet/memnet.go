@@ -1,6 +1,7 @@
-// Package memnet is a network in memory for rehearsals and tests of the agent: hosts with addresses, listeners and connections that
-// behave as TCP's do (buffered, half-close, deadlines, refusal), without a kernel. Everything in it waits on channels
-// made by the caller's goroutines, so it works inside a testing/synctest bubble, where time is the test's own.
+// Package memnet is a network in memory for rehearsals and tests of the agent: hosts with addresses, listeners and
+// connections that behave as TCP's do (buffered, half-close, deadlines, refusal), without a kernel. Everything in it
+// waits on channels made by the caller's goroutines, so it works inside a testing/synctest bubble, where time is the
+// test's own.
 //
 // It carries no traffic in a running cloud; simulated guests use the node's virtual network.
 package memnet

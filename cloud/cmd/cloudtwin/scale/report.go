@@ -60,8 +60,9 @@ func (r Report) WriteTable(w io.Writer) error {
 		"live heap MB\tKB/guest\tetcd MB\tetcd keys\tgoroutines\tfiles\t\n")
 	for _, row := range r.Rows {
 		print("%d\t%.1f\t%.1f\t%.1f\t%.1f\t%.1f\t%.1f\t%.0f\t%.0f\t%.0f\t%.0f\t%d\t%d\t%d\t\n", row.LoadBalancers,
-			row.Seconds, row.StartsPerSecond, row.CPUMillisPerStart, row.CreateP99Millis, row.DeliveryP50Millis, row.DeliveryP99Millis,
-			row.RSSMB, row.LiveHeapMB, row.GuestKB, row.EtcdMB, row.EtcdKeys, row.Goroutines, row.OpenFiles)
+			row.Seconds, row.StartsPerSecond, row.CPUMillisPerStart, row.CreateP99Millis, row.DeliveryP50Millis,
+			row.DeliveryP99Millis, row.RSSMB, row.LiveHeapMB, row.GuestKB, row.EtcdMB, row.EtcdKeys, row.Goroutines,
+			row.OpenFiles)
 	}
 	if err := t.Flush(); err != nil {
 		return err
