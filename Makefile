@@ -41,6 +41,7 @@ LABELS     ?= !slow
 RUN        ?= .
 UNIT_FLAGS ?=
 E2E_FLAGS  ?=
+E2E_TIME   ?= 20m
 FUZZTIME   ?= 10s
 BENCHTIME  ?= 1s
 ONLY       ?= .
@@ -62,7 +63,7 @@ images: build ## build the guest images; nothing is rebuilt that has not changed
 demo: images ## the main job: a guest serves TLS with a key that came by floppy
 	@$(BIN) demo --images $(CLOUDTWIN_IMAGES)
 
-test: images tools ## everything that a change must pass: unit and conformance tests with the race detector, then real guests
+test: images tools ## everything that a change must pass: unit and conformance tests with the race detector, then guests of all GUESTS
 	@failed=0; \
 	$(MAKE) unit || failed=1; \
 	$(MAKE) e2e || failed=1; \
@@ -83,13 +84,13 @@ e2e-%: # the suites on one kind of guests
 	@echo "== $* guests" >&2
 	@CLOUDTWIN_GUESTS=$* CLOUDTWIN_BIN=$(abspath $(BIN)) go run github.com/onsi/ginkgo/v2/ginkgo \
 		--label-filter='$(if $(LABELS),($(LABELS)) && )($($(call upper,$*)_LABELS))' \
-		--keep-going --fail-on-pending --randomize-all --timeout 20m \
+		--keep-going --fail-on-pending --randomize-all --timeout $(E2E_TIME) \
 		--output-dir $(ARTIFACTS) --junit-report e2e-$*.xml --json-report e2e-$*.json $(E2E_FLAGS) \
 		$($(call upper,$*)_SUITES)
 
-test-all: images tools ## make test, slow specs and repeated unit tests included, then fuzzing and the Vagrantfile
+test-all: images tools ## make test, every spec on all kinds of guests, soak and repeated unit tests included, after fuzzing
 	@$(MAKE) fuzz vagrant-validate
-	@$(MAKE) test LABELS='' UNIT_FLAGS='-count=3 $(UNIT_FLAGS)' SIM_SUITES='./e2e/mainjob ./e2e/cli' \
+	@$(MAKE) test LABELS='' UNIT_FLAGS='-count=3 $(UNIT_FLAGS)' E2E_TIME=60m SIM_SUITES='./e2e/mainjob ./e2e/cli' \
 		COLD_SUITES='./e2e/mainjob ./e2e/cli' COLD_LABELS='!sim && !fork'
 
 fuzz: ## run every fuzz target for FUZZTIME, one after another
@@ -104,11 +105,11 @@ fuzz: ## run every fuzz target for FUZZTIME, one after another
 lint: $(LINT) ## golangci-lint as pinned in .ci/lint, and gofmt
 	@$(LINT) run ./...
 
-bench: images ## benchmarks: go's own, then cold start, deliveries and API rates, each beside its limit
+bench: images ## benchmarks: go's own, then starts, density, scale, deliveries and API rates, each beside its limit; ONLY picks
 	@mkdir -p $(ARTIFACTS)
-	@go test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./cloud/... ./node/... ./lbvm-image/... | \
+	@[ '$(ONLY)' != . ] || go test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./cloud/... ./node/... ./lbvm-image/... | \
 		grep -vE '^(\?|PASS|ok .*\[no test)' | tee $(ARTIFACTS)/go-bench.txt
-	@go run ./e2e/bench --images $(CLOUDTWIN_IMAGES) --output $(ARTIFACTS)/bench.json --only '$(ONLY)'
+	@CLOUDTWIN_BIN=$(abspath $(BIN)) go run ./e2e/bench --images $(CLOUDTWIN_IMAGES) --output $(ARTIFACTS)/bench.json --only '$(ONLY)'
 
 generate: ## generate the wire types again (AWS models, protobuf)
 	@.ci/deps protobuf-compiler

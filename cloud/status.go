@@ -96,13 +96,16 @@ func (c *Cloud) Status(context.Context) (operator.Status, error) {
 		})
 	}
 	for _, i := range c.ec2.Instances() {
-		stage := ""
-		if n := len(i.Milestones); n > 0 {
-			stage = i.Milestones[n-1].Stage
+		stage, guests := "", ""
+		for _, m := range i.Milestones {
+			stage = m.Stage
+			if how := m.Attributes["guests"]; how != "" {
+				guests = how // of the machine that was started last
+			}
 		}
 		s.Instances = append(s.Instances, operator.Instance{
 			ID: i.ID, AccountID: i.AccountID, Name: i.Tags["Name"], Image: i.ImageName, NodeID: i.NodeID,
-			State: string(i.State), Reason: i.Reason.Message, PrivateIP: i.PrivateIP, Stage: stage,
+			State: string(i.State), Reason: i.Reason.Message, PrivateIP: i.PrivateIP, Stage: stage, Guests: guests,
 			Launched: i.LaunchTime, ConsolePath: i.ConsolePath,
 		})
 	}

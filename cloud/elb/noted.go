@@ -13,7 +13,7 @@ const noteTimeout = 5 * time.Second
 // awaitNoted waits until the record of the load balancer that the caller was launched for names it: a guest may be up
 // and ask before the loop that launched it has written that down. It decides nothing; who may ask is checked after it.
 func (s *Service) awaitNoted(ctx context.Context, instanceID string) {
-	if authn.CallerFrom(ctx).InstanceID != instanceID {
+	if _, noted := s.view.servedBy(instanceID); noted || authn.CallerFrom(ctx).InstanceID != instanceID {
 		return
 	}
 	limit := time.NewTimer(noteTimeout)
@@ -23,9 +23,13 @@ func (s *Service) awaitNoted(ctx context.Context, instanceID string) {
 		if err != nil || !live(inst) || !inst.System || inst.AccountID != s.cfg.SystemAccountID {
 			return
 		}
-		lb, changed := s.view.get(inst.Tags[ownerTag])
-		// Asked after the channel was taken: what changes from here on closes it.
-		if _, noted := s.view.servedBy(instanceID); noted || lb == nil || lb.Deleting {
+		changed := s.view.next(inst.Tags[ownerTag])
+		// Asked after the channel was taken: what the view hears of from here on closes it.
+		if _, noted := s.view.servedBy(instanceID); noted {
+			return
+		}
+		if lb, err := s.records.Get(ctx, inst.Tags[ownerTag]); err != nil || lb.Deleting {
+			s.view.wake(inst.Tags[ownerTag]) // nobody else would
 			return
 		}
 		select {

@@ -127,12 +127,23 @@ func (v *view) get(key string) (*LoadBalancer, <-chan struct{}) {
 	if lb == nil {
 		return nil, nil
 	}
+	return lb, v.nextLocked(key)
+}
+
+// next returns a channel that closes when the record is told again. There must be one in the store.
+func (v *view) next(key string) <-chan struct{} {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.nextLocked(key)
+}
+
+func (v *view) nextLocked(key string) <-chan struct{} {
 	c, ok := v.changed[key]
 	if !ok {
 		c = make(chan struct{})
 		v.changed[key] = c
 	}
-	return lb, c
+	return c
 }
 
 // servedBy returns the key of the load balancer whose LBVM an instance is.

@@ -57,8 +57,8 @@ func (m *Medium) Files() (map[string][]byte, error) {
 	return files, nil
 }
 
-// credential writes CredentialFile into one buffer, which the caller can wipe: encoding/json would leave LBPK in strings
-// and buffers of its own. Neither base64 nor the names need quoting.
+// credential writes CredentialFile into one buffer, which the caller can wipe: encoding/json would leave LBPK in
+// strings and buffers of its own. Neither base64 nor the names need quoting.
 func (m *Medium) credential() []byte {
 	fields := []struct {
 		name  string

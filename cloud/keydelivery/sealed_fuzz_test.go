@@ -19,7 +19,9 @@ func FuzzOpenSealed(f *testing.F) {
 		f.Fatal(err)
 	}
 	plaintext, own := Secret("a secret text"), binding{purpose: purposeKey, node: "node-1", instance: "i-1"}
-	for _, b := range []binding{own, {purpose: purposeKey}, {purpose: purposeAnswer, arn: "a", nonce: "n", instance: "i-1"}} {
+	for _, b := range []binding{
+		own, {purpose: purposeKey}, {purpose: purposeAnswer, arn: "a", nonce: "n", instance: "i-1"},
+	} {
 		message, err := seal(&key.PublicKey, b, plaintext)
 		if err != nil {
 			f.Fatal(err)
@@ -30,7 +32,8 @@ func FuzzOpenSealed(f *testing.F) {
 	}
 	// Headers by hand: other algorithms, a critical header, compression, a point that is not on the curve.
 	for _, header := range []string{
-		"eyJhbGciOiJub25lIn0", "eyJhbGciOiJkaXIiLCJlbmMiOiJBMjU2R0NNIn0", "eyJhbGciOiJQQkVTMi1IUzI1NitBMTI4S1ciLCJwMmMiOjJlOX0",
+		"eyJhbGciOiJub25lIn0", "eyJhbGciOiJkaXIiLCJlbmMiOiJBMjU2R0NNIn0",
+		"eyJhbGciOiJQQkVTMi1IUzI1NitBMTI4S1ciLCJwMmMiOjJlOX0",
 		"eyJhbGciOiJFQ0RILUVTK0EyNTZLVyIsImVuYyI6IkEyNTZHQ00iLCJjcml0IjpbIngiXX0", "e30", "",
 	} {
 		f.Add(header + ".AAAA.AAAA.AAAA.AAAA")

@@ -52,7 +52,8 @@ type Instance struct {
 	State       string    `json:"state"`
 	Reason      string    `json:"reason,omitempty"`
 	PrivateIP   string    `json:"privateIp"`
-	Stage       string    `json:"stage"` // the last milestone
+	Stage       string    `json:"stage"`            // the last milestone
+	Guests      string    `json:"guests,omitempty"` // how it was started: fork, pooled, cold, sim
 	Launched    time.Time `json:"launched"`
 	ConsolePath string    `json:"consolePath"`
 }

@@ -108,6 +108,21 @@ var _ = Describe("A full disk", Label("mount"), func() {
 		Eventually(session).WithTimeout(endTimeout).Should(gexec.Exit(0))
 	})
 
+	It("with no room for a template is told, and guests are booted without one", func() {
+		small, evidence := newDisk(40), GinkgoT().TempDir()
+		args := []string{"demo", "--guests", "fork", "--state", stateFolder(), "--evidence", evidence,
+			"--templates", filepath.Join(small.dir, "templates")}
+		if images := os.Getenv("CLOUDTWIN_IMAGES"); images != "" {
+			args = append(args, "--images", images)
+		}
+		session := invoke(small.hold, args...)
+		Eventually(session).WithTimeout(3 * endTimeout).Should(gexec.Exit(0))
+		journal, err := os.ReadFile(filepath.Join(evidence, "journal.jsonl"))
+		Expect(err).NotTo(HaveOccurred())
+		Expect(string(journal)).To(And(ContainSubstring("fork-failed"), ContainSubstring("no space for a template"),
+			ContainSubstring(`"guests":"cold"`)))
+	})
+
 	It("is told by the building of images", func() {
 		// The kernel package as 'cloudtwin image build' unpacked it.
 		kernels, err := filepath.Glob(filepath.Join(local.Cache(), "kernels", "package-*"))

@@ -6,6 +6,7 @@ import (
 	"debug/elf"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io/fs"
 	"net"
 	"os"
@@ -176,6 +177,18 @@ var _ = Describe("A state folder", Ordered, func() {
 		Entry("NODEPK overwritten", "node/node.key", overwrite, "node.key", "bring .* back from a copy"),
 		Entry("NODEPK missing", "node/node.key", os.Remove, "node.key", "bring .* back from a copy"),
 	)
+
+	It("is refused to a second node and a second cloud while the first one runs", func() {
+		state := stateFolder()
+		session := invoke(nil, up(state, "--guests", "sim")...)
+		Eventually(session).WithTimeout(endTimeout).Should(gbytes.Say("endpoint"))
+		owner := fmt.Sprintf("by process %d", session.Command.Process.Pid)
+		expectFault(invoke(nil, "node", "--guests", "sim", "--state", state, "--cloud", "127.0.0.1:1"), state, owner)
+		expectFault(invoke(nil, up(state, "--guests", "sim")...), state, owner)
+		session.Interrupt()
+		Eventually(session).WithTimeout(endTimeout).Should(gexec.Exit(0))
+		Expect(state).NotTo(BeADirectory())
+	})
 
 	It("is left as it is when the port is busy", func() {
 		state := stateFolder()

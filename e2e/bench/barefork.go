@@ -14,14 +14,13 @@ import (
 	"github.com/cloudtwin/cloudtwin/cloud/ec2"
 	"github.com/cloudtwin/cloudtwin/lbvm-image/agent"
 	"github.com/cloudtwin/cloudtwin/lbvm-image/builder"
+	"github.com/cloudtwin/cloudtwin/node/template"
 )
 
 const (
 	bareForks = 5
 	// monitorTick is how often QEMU is asked for something that has no event.
 	monitorTick = time.Millisecond
-	// forkWord tells a guest's agent to wait for a medium, as node/template does.
-	forkWord = "cloudtwin.template"
 )
 
 // benchBareFork measures a fork without cloud, node and libvirt: from QEMU's start to the floppy read.
@@ -30,14 +29,14 @@ func benchBareFork(ctx context.Context, s *suite) error {
 	if err != nil {
 		return err
 	}
-	template, err := makeBareTemplate(ctx, s)
+	original, err := makeBareTemplate(ctx, s)
 	if err != nil {
 		return fmt.Errorf("make the template: %w", err)
 	}
-	defer template.remove()
+	defer original.remove()
 	var took []time.Duration
 	for range bareForks {
-		one, err := template.fork(ctx)
+		one, err := original.fork(ctx)
 		if err != nil {
 			return err
 		}
@@ -69,7 +68,8 @@ func ignoreShared() map[string]any {
 func (t bareTemplate) arguments(share, monitor string) []string {
 	m := t.machine
 	m.memory = t.memory(share)
-	return append(m.arguments(), "-device", "floppy,id=drive,unit=0,drive-type=144", "-qmp", "unix:"+monitor+",server=on,wait=off")
+	return append(m.arguments(), "-device", "floppy,id=drive,unit=0,drive-type=144", "-qmp",
+		"unix:"+monitor+",server=on,wait=off")
 }
 
 func makeBareTemplate(ctx context.Context, s *suite) (bareTemplate, error) {
@@ -88,7 +88,7 @@ func makeBareTemplate(ctx context.Context, s *suite) (bareTemplate, error) {
 		return bareTemplate{}, err
 	}
 	t := bareTemplate{dir: dir, machine: machine{image: image, accelerator: accelerator,
-		memoryMB: ec2.InstanceTypes()[0].MemoryMB, words: forkWord}}
+		memoryMB: ec2.InstanceTypes()[0].MemoryMB, words: template.Word}}
 	socket := filepath.Join(dir, "qmp")
 	qemu, err := startQEMU(ctx, t.arguments("on", socket))
 	if err != nil {
@@ -106,7 +106,8 @@ func makeBareTemplate(ctx context.Context, s *suite) (bareTemplate, error) {
 	if err := ask(monitor, "migrate-set-capabilities", ignoreShared(), nil); err != nil {
 		return t, err
 	}
-	if err := ask(monitor, "migrate", map[string]any{"uri": "exec:cat > " + filepath.Join(dir, "state")}, nil); err != nil {
+	to := map[string]any{"uri": "exec:cat > " + filepath.Join(dir, "state")}
+	if err := ask(monitor, "migrate", to, nil); err != nil {
 		return t, err
 	}
 	return t, askUntil(ctx, monitor, "query-migrate", "completed", "failed")

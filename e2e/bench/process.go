@@ -66,7 +66,7 @@ func startProgram(ctx context.Context, s *suite, flags ...string) (*program, ope
 		return nil, operator.Status{}, err
 	}
 	args := append([]string{"up", "--state", string(p.layout), "--images", s.images, "--api", "127.0.0.1:0"}, flags...)
-	cmd := exec.Command(path, args...) //nolint:gosec // the program under test
+	cmd := exec.Command(path, args...)
 	cmd.Stdout, cmd.Stderr = &p.words, &p.words
 	if p.child, err = startChild(cmd, syscall.SIGTERM, nil); err != nil {
 		return nil, operator.Status{}, err

@@ -59,7 +59,7 @@ func runScale(ctx context.Context, s *suite, most int) (scale.Report, error) {
 		return scale.Report{}, err
 	}
 	var out, words bytes.Buffer
-	cmd := exec.Command(path, "scale", "--json", "--nodes", strconv.Itoa(scaleNodes), //nolint:gosec // our own program
+	cmd := exec.Command(path, "scale", "--json", "--nodes", strconv.Itoa(scaleNodes),
 		"--load-balancers", strconv.Itoa(most))
 	cmd.Stdout, cmd.Stderr = &out, &words
 	running, err := startChild(cmd, syscall.SIGTERM, nil)

@@ -45,7 +45,7 @@ var _ = Describe("cloudtwin demo", Label("vm"), func() {
 		expectNoKeyIn(evidence)
 	})
 
-	It("leaves nothing after Ctrl-C", func(ctx context.Context) {
+	It("leaves nothing after Ctrl-C", Label(twin.NeedsKernel), func(ctx context.Context) {
 		state := stateFolder()
 		session := startDemo(ctx, state)
 		session.Interrupt()
@@ -53,7 +53,7 @@ var _ = Describe("cloudtwin demo", Label("vm"), func() {
 		expectNothingLeft(state)
 	})
 
-	It("cleans up after a run that was killed", func(ctx context.Context) {
+	It("cleans up after a run that was killed", Label(twin.NeedsKernel), func(ctx context.Context) {
 		state := stateFolder()
 		session := startDemo(ctx, state)
 		Expect(session.Command.Process.Signal(syscall.SIGKILL)).To(Succeed())

@@ -30,7 +30,8 @@ var _ = Describe("cloudtwin doctor", func() {
 		return report, r
 	}
 	be := func(status string, says types.GomegaMatcher) types.GomegaMatcher {
-		return And(HaveField("Status", status), WithTransform(func(f finding) string { return f.Found + "\n" + f.Advice }, says))
+		words := func(f finding) string { return f.Found + "\n" + f.Advice }
+		return And(HaveField("Status", status), WithTransform(words, says))
 	}
 	noPrograms := []string{"PATH=/nonexistent"}
 

@@ -18,7 +18,7 @@ const maxLines = 140
 
 var (
 	makeTarget = regexp.MustCompile("(?m)(?:^ *|`|'|&& )make ([a-z0-9][a-z0-9-]*)")
-	subcommand = regexp.MustCompile(`bin/cloudtwin ((?:image )?[a-z][a-z-]*)`)
+	subcommand = regexp.MustCompile("bin/cloudtwin ((?:image )?[a-z][a-z-]*)((?: -[^ #`\n]+(?: [a-z0-9]+\\b)?)*)")
 	link       = regexp.MustCompile(`\]\(([^)#:]+)\)`)
 	fence      = regexp.MustCompile("(?m)^    .*$|`[^`]+`")
 )
@@ -78,31 +78,36 @@ func TestPagesNameWhatIsThere(t *testing.T) {
 	}
 }
 
-// TestCommandsInPages asks the program for the help of every command that a page shows.
-func TestCommandsInPages(t *testing.T) {
-	program := os.Getenv("CLOUDTWIN_BIN")
-	if program == "" {
-		program = filepath.Join(t.TempDir(), "cloudtwin")
-		build := exec.CommandContext(t.Context(), "go", "build", "-tags", "libvirt_dlopen", "-o", program,
-			"./cloud/cmd/cloudtwin")
-		build.Dir = root
-		if out, err := build.CombinedOutput(); err != nil {
-			t.Fatalf("build the program: %v\n%s", err, out)
-		}
+// build returns the program's path.
+func build(t *testing.T) string {
+	t.Helper()
+	if program := os.Getenv("CLOUDTWIN_BIN"); program != "" {
+		return program
 	}
+	program := filepath.Join(t.TempDir(), "cloudtwin")
+	cmd := exec.CommandContext(t.Context(), "go", "build", "-tags", "libvirt_dlopen", "-o", program,
+		"./cloud/cmd/cloudtwin")
+	cmd.Dir = root
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("build the program: %v\n%s", err, out)
+	}
+	return program
+}
+
+// TestCommandsInPages asks the program for the help of every command that a page shows, with the flags that it shows:
+// one that does not exist is an error all the same.
+func TestCommandsInPages(t *testing.T) {
+	program := build(t)
 	seen := map[string]bool{}
 	for path, text := range pages(t) {
 		for _, m := range subcommand.FindAllStringSubmatch(code(text), -1) {
-			if seen[m[1]] {
-				continue
-			}
 			seen[m[1]] = true
-			if out, err := help(t.Context(), program, m[1]); err != nil {
-				t.Errorf("%s shows `cloudtwin %s`: %v\n%s", path, m[1], err, out)
+			if out, err := help(t.Context(), program, m[1]+m[2]); err != nil {
+				t.Errorf("%s shows `cloudtwin %s%s`: %v\n%s", path, m[1], m[2], err, out)
 			}
 		}
 	}
-	for _, name := range []string{"up", "env", "ps", "console", "down"} {
+	for _, name := range []string{"up", "env", "ps", "console", "down", "doctor", "scale", "demo"} {
 		if !seen[name] {
 			t.Errorf("no page shows `cloudtwin %s`", name)
 		}
@@ -112,4 +117,56 @@ func TestCommandsInPages(t *testing.T) {
 func help(ctx context.Context, program, command string) (string, error) {
 	out, err := exec.CommandContext(ctx, program, append(strings.Fields(command), "--help")...).CombinedOutput()
 	return string(out), err
+}
+
+// TestPagesRun does what the pages on guests and on the doctor show, as far as it boots nothing.
+func TestPagesRun(t *testing.T) {
+	program := build(t)
+	state, err := os.MkdirTemp("", "ct") // short, since sockets lie in it
+	if err != nil {
+		t.Fatal(err)
+	}
+	run := func(line string) (string, error) {
+		script := strings.ReplaceAll(line, "bin/cloudtwin", program)
+		cmd := exec.CommandContext(t.Context(), "bash", "-euc", script)
+		cmd.Env = append(os.Environ(), "XDG_STATE_HOME="+state)
+		out, err := cmd.CombinedOutput()
+		return string(out), err
+	}
+	t.Cleanup(func() {
+		if out, err := exec.CommandContext(context.WithoutCancel(t.Context()), program, "down", "--state",
+			filepath.Join(state, "cloudtwin", "up")).CombinedOutput(); err != nil {
+			t.Errorf("down: %v\n%s", err, out)
+		}
+		if err := os.RemoveAll(state); err != nil {
+			t.Error(err)
+		}
+	})
+	for page, shown := range map[string]struct {
+		lines *regexp.Regexp
+		says  []string // what each line prints, in order
+	}{
+		"guests.md": {regexp.MustCompile(`(?m)^ +(bin/cloudtwin (?:up -d --guests sim|ps|down))\b`),
+			[]string{"endpoint http://", "GUEST", "nothing is left"}},
+		"doctor.md": {regexp.MustCompile(`(?m)^ +(bin/cloudtwin doctor --(?:guests sim|json))\b`),
+			[]string{"simulated guests|qemu", `"check": "accelerator"`}},
+	} {
+		t.Run(page, func(t *testing.T) {
+			text, err := os.ReadFile(filepath.Join(root, "cloud", "cmd", "cloudtwin", page))
+			if err != nil {
+				t.Fatal(err)
+			}
+			found := shown.lines.FindAllStringSubmatch(string(text), -1)
+			if len(found) != len(shown.says) {
+				t.Fatalf("%d lines to try, want %d", len(found), len(shown.says))
+			}
+			for i, m := range found {
+				line := strings.Replace(m[1], "up -d", "up -d --api 127.0.0.1:0", 1) // the usual port may be busy
+				out, err := run(line)
+				if err != nil || !regexp.MustCompile(shown.says[i]).MatchString(out) {
+					t.Errorf("%s: %v, printed\n%s\nwant %q in it", line, err, out, shown.says[i])
+				}
+			}
+		})
+	}
 }

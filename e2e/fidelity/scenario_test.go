@@ -59,7 +59,8 @@ func run(ctx context.Context, mode node.GuestMode) transcript {
 	_, err = cloud.ELB.DeleteLoadBalancer(ctx,
 		&elasticloadbalancing.DeleteLoadBalancerInput{LoadBalancerName: aws.String(lb.Name)})
 	Expect(err).NotTo(HaveOccurred())
-	Eventually(cloud.State).WithContext(ctx).WithArguments(guest).WithTimeout(twin.ChangeTimeout).Should(Equal("terminated"))
+	Eventually(cloud.State).WithContext(ctx).WithArguments(guest).WithTimeout(twin.ChangeTimeout).
+		Should(Equal("terminated"))
 	return r.transcripts()
 }
 

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"net"
 	"sync"
 	"time"
 
@@ -130,7 +129,7 @@ func (w *wire) takeDHCP(packet gopacket.Packet) {
 	if !ok || d.Operation != layers.DHCPOpReply {
 		return
 	}
-	w.IP, w.MAC = d.YourClientIP.String(), net.HardwareAddr(d.ClientHWAddr).String()
+	w.IP, w.MAC = d.YourClientIP.String(), d.ClientHWAddr.String()
 	for _, option := range d.Options {
 		if option.Type == layers.DHCPOptHostname {
 			w.Name = string(option.Data)

@@ -25,7 +25,7 @@ var _ = Describe("A template", Label("vm", twin.NeedsFork), func() {
 		Expect(report.Bytes).To(BeNumerically(">", 2*96<<20/2), "what was looked at, holes passed over")
 	})
 
-	It("would be found out: the search finds a key that was put there, and those of a fork in its memory", func(ctx context.Context) {
+	It("would be found out: a key that was put there is found, and those in a fork's memory", func(ctx context.Context) {
 		keys := runKeys(ctx)
 		memory, err := os.ReadFile(filepath.Join(templateFolders(templates)[0], "memory"))
 		Expect(err).NotTo(HaveOccurred())

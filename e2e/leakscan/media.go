@@ -57,7 +57,7 @@ func (m *Media) follow() {
 			return
 		}
 		for at := 0; at+unix.SizeofInotifyEvent <= n; {
-			event := (*unix.InotifyEvent)(unsafe.Pointer(&buffer[at])) //nolint:gosec // inotify(7) says how it is laid out
+			event := (*unix.InotifyEvent)(unsafe.Pointer(&buffer[at]))
 			name := buffer[at+unix.SizeofInotifyEvent : at+unix.SizeofInotifyEvent+int(event.Len)]
 			at += unix.SizeofInotifyEvent + int(event.Len)
 			file := strings.TrimRight(string(name), "\x00")
@@ -74,7 +74,7 @@ const lastFile = ".leakscan-ends"
 
 // take reads a medium. One that is wiped already, or has no key, is passed over.
 func (m *Media) take(path string) {
-	image, err := os.ReadFile(path) //nolint:gosec // below the folder that is watched
+	image, err := os.ReadFile(path)
 	if err != nil {
 		return
 	}

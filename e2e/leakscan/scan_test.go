@@ -140,7 +140,8 @@ func TestEverySpellingIsFound(t *testing.T) {
 			// base64 of something that has the text in its middle.
 			for shift := range 3 {
 				wrapped := base64.StdEncoding.EncodeToString(append(append(random(shift), text...), random(5)...))
-				if !strings.Contains(spelling, " of ") && !strings.Contains(spelling, "backwards") && !s.matcher.holds([]byte(wrapped)) {
+				if !strings.Contains(spelling, " of ") && !strings.Contains(spelling, "backwards") &&
+					!s.matcher.holds([]byte(wrapped)) {
 					t.Errorf("%s: base64 of %s after %d bytes is not found", name, spelling, shift)
 				}
 			}
@@ -245,7 +246,7 @@ func TestProcess(t *testing.T) {
 	secret := random(64)
 	copy(page[100:], secret)
 	s := NewScanner([]Key{FromSecret("planted", secret)})
-	address := int64(uintptr(unsafe.Pointer(&page[100]))) //nolint:gosec // an address to compare with
+	address := int64(uintptr(unsafe.Pointer(&page[100])))
 	at := func() bool {
 		found, err := s.Process(t.Context(), "test", os.Getpid())
 		if err != nil {

@@ -26,7 +26,7 @@ func StateKeys(ctx context.Context, cloudDir, nodeDir string) ([]Key, error) {
 		}
 		keys = append(keys, more...)
 	}
-	text, err := os.ReadFile(filepath.Join(nodeDir, nodeKeyFile)) //nolint:gosec // the operator names the folder
+	text, err := os.ReadFile(filepath.Join(nodeDir, nodeKeyFile))
 	if err == nil {
 		defer clear(text)
 		key, err := NewKey("NODEPK", text)
@@ -74,7 +74,7 @@ func cloudKeys(ctx context.Context, dir string) (keys []Key, err error) {
 		}
 		keys = append(keys, key)
 	}
-	root, err := os.ReadFile(filepath.Join(dir, rootKeyFile)) //nolint:gosec // the operator names the folder
+	root, err := os.ReadFile(filepath.Join(dir, rootKeyFile))
 	if err != nil {
 		return nil, err
 	}
@@ -98,7 +98,7 @@ func copyRecords(to, from string) error {
 		case !entry.Type().IsRegular() || entry.Name() == rootKeyFile || filepath.Ext(path) == ".lock":
 			return nil
 		}
-		data, err := os.ReadFile(path) //nolint:gosec // below the folder that the operator names
+		data, err := os.ReadFile(path)
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}

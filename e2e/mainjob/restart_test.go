@@ -13,7 +13,7 @@ import (
 var _ = Describe("A node", Label("vm"), Serial, func() {
 	const host = "www.example.test"
 
-	It("finds its guests when its process was killed and started again", Label(twin.NeedsKernel), func(ctx context.Context) {
+	It("finds its guests when its process was killed", Label(twin.NeedsKernel), func(ctx context.Context) {
 		cert := cloud.Upload(pki.P256, host)
 		lb := cloud.CreateLoadBalancer(backends, twin.HTTPS(8443, cert.ARN))
 		client := lb.Listener(8443, cert.CA, host)
@@ -37,7 +37,8 @@ var _ = Describe("A node", Label("vm"), Serial, func() {
 
 	It("removes the guests that ended while it was away", Label(twin.NeedsKernel), func(ctx context.Context) {
 		doomed := cloud.Backends(1)[0]
-		Eventually(cloud.Stage).WithContext(ctx).WithArguments(doomed).WithTimeout(cloud.BootTimeout()).Should(Equal("serving"))
+		Eventually(cloud.Stage).WithContext(ctx).WithArguments(doomed).WithTimeout(cloud.BootTimeout()).
+			Should(Equal("serving"))
 		cloud.KillNode()
 		cloud.Terminate(doomed)
 		cloud.StartNode()
@@ -50,7 +51,7 @@ var _ = Describe("A node", Label("vm"), Serial, func() {
 		Expect(cloud.GuestProcesses(doomed)).To(BeEmpty())
 	})
 
-	It("takes simulated guests with it, and a load balancer gets a new one", Label(twin.NeedsSim), func(ctx context.Context) {
+	It("takes simulated guests with it, which are replaced", Label(twin.NeedsSim), func(ctx context.Context) {
 		own := twin.Start() // the suite's backends would end too
 		cert := own.Upload(pki.P256, host)
 		lb := own.CreateLoadBalancer(nil, twin.HTTPS(8443, cert.ARN))

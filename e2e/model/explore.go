@@ -117,7 +117,7 @@ func (w *World) Explore() Report {
 	e.reach(w.initial(), Action{})
 	for len(e.next) > 0 && e.report.Broken == "" {
 		e.wave, e.next = e.next, nil
-		e.first = int32(len(e.nodes) - len(e.wave)) //nolint:gosec // bounded by memory far below 2^31
+		e.first = int32(len(e.nodes) - len(e.wave))
 		for i := range e.wave {
 			e.at = e.first + int32(i)
 			w.successors(e.wave[i], e)
@@ -147,7 +147,7 @@ func (e *explorer) reach(s State, a Action) {
 		e.report.Quiet++
 	}
 	if v := e.world.settled(&s); v != "" {
-		e.broken(v, int32(len(e.nodes)-1)) //nolint:gosec // as above
+		e.broken(v, int32(len(e.nodes)-1))
 	}
 }
 

@@ -23,8 +23,7 @@ func newPair(t *testing.T) *pki.Pair {
 
 // during runs change while iam is at check 3 of the next delivery, after it found the LBVM live.
 func (p *product) during(change func()) {
-	var once func()
-	once = func() {
+	once := func() {
 		p.asked.Store(nil)
 		change()
 	}

@@ -42,6 +42,8 @@ const (
 )
 
 // stepRequest makes the next step of request i. When it is answered, the violation says whether it should have been.
+//
+//nolint:gocyclo // one case for each step of the protocol, in its order
 func (w *World) stepRequest(s *State, i uint8) (result, Violation) {
 	r := &s.Request[i]
 	machine := &s.Machine[r.Identity]

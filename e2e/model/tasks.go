@@ -122,6 +122,8 @@ func (w *World) crash(s *State) {
 }
 
 // begin reads the record and decides what there is to do.
+//
+//nolint:gocyclo // one branch for each rule that a world may switch off
 func (w *World) begin(s *State, i uint8) {
 	t := &s.Task[i]
 	lb := &s.Balancer[t.Balancer]
@@ -208,6 +210,8 @@ func (w *World) change(s *State, i uint8) {
 }
 
 // withdraw puts right and takes away the grants that the listeners do not call for.
+//
+//nolint:gocyclo // one branch for each rule that a world may switch off
 func (w *World) withdraw(s *State, i uint8) {
 	t := &s.Task[i]
 	lb := &s.Balancer[t.Balancer]

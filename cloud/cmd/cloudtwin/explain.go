@@ -19,7 +19,9 @@ func newExplain(o *options) *cobra.Command {
 			"learns the error code and the request's id only; this asks the journal through the operator's socket.",
 		Args: func(_ *cobra.Command, args []string) error {
 			if (len(args) == 1) == last || len(args) > 1 {
-				return &usageError{err: errors.New("takes a request's id, as the answer's x-amzn-RequestId has it, or --last-denied")}
+				return &usageError{
+					err: errors.New("takes a request's id, as the answer's x-amzn-RequestId has it, or --last-denied"),
+				}
 			}
 			return nil
 		},

@@ -25,10 +25,11 @@ func newLeakscan(o *options) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "leakscan [PATH...]",
 		Short: "Search files for copies of private keys",
-		Long: "Searches every file below the paths, or below the state folder and its node's memory folder when none is given,\n" +
-			"for the private keys of the cloud in --state (its own, its users' and its node's) and for those in --key files:\n" +
-			"in DER, PEM, base64, hexadecimal and raw, from 24 bytes on. It prints file, offset and form of what it finds,\n" +
-			"never a key. The key's own file is no finding. Exit code 1: found, 3: something could not be looked at.",
+		Long: "Searches every file below the paths, or below the state folder and its node's memory folder\n" +
+			"when none is given, for the private keys of the cloud in --state (its own, its users' and its node's)\n" +
+			"and for those in --key files: in DER, PEM, base64, hexadecimal and raw, from 24 bytes on.\n" +
+			"It prints file, offset and form of what it finds, never a key. The key's own file is no finding.\n" +
+			"Exit code 1: found, 3: something could not be looked at.",
 		RunE: func(cmd *cobra.Command, paths []string) error {
 			ctx := cmd.Context()
 			keys, err := keysToFind(ctx, local.Layout(o.state), files)
@@ -73,7 +74,7 @@ func keysToFind(ctx context.Context, l local.Layout, files []string) ([]leakscan
 		return nil, fmt.Errorf("%w: %w", errUnscanned, err)
 	}
 	for _, file := range files {
-		text, err := os.ReadFile(file) //nolint:gosec // the user names it
+		text, err := os.ReadFile(file)
 		if err != nil {
 			return nil, fmt.Errorf("%w: --key: %w", errUnscanned, err)
 		}

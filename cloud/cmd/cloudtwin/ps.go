@@ -47,9 +47,9 @@ func printStatus(w io.Writer, s operator.Status) {
 	}
 	nodes.Render()
 	_, _ = fmt.Fprintln(w)
-	guests := newTable(w, "VM", "NAME", "IMAGE", "STATE", "STAGE", "ADDRESS", "NODE", "AGE")
+	guests := newTable(w, "VM", "NAME", "IMAGE", "STATE", "STAGE", "GUEST", "ADDRESS", "NODE", "AGE")
 	for _, i := range s.Instances {
-		guests.AppendRow(table.Row{i.ID, i.Name, i.Image, i.State, i.Stage, i.PrivateIP, i.NodeID,
+		guests.AppendRow(table.Row{i.ID, i.Name, i.Image, i.State, i.Stage, i.Guests, i.PrivateIP, i.NodeID,
 			time.Since(i.Launched).Round(time.Second)})
 	}
 	guests.Render()

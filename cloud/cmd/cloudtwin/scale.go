@@ -40,8 +40,18 @@ func newScale(*options) *cobra.Command {
 	flags := cmd.Flags()
 	flags.IntVar(&cfg.Nodes, "nodes", 100, "number of nodes")
 	flags.IntVar(&cfg.LoadBalancers, "load-balancers", 1000, "number of load balancers")
-	flags.IntSliceVar(&cfg.Steps, "steps", nil, "numbers of load balancers at which to measure, rising (default 1000,5000,20000)")
-	flags.IntVar(&cfg.Concurrency, "concurrency", 16, "load balancers under way at once, from the request until they serve")
+	flags.IntSliceVar(
+		&cfg.Steps,
+		"steps",
+		nil,
+		"numbers of load balancers at which to measure, rising (default 1000,5000,20000)",
+	)
+	flags.IntVar(
+		&cfg.Concurrency,
+		"concurrency",
+		16,
+		"load balancers under way at once, from the request until they serve",
+	)
 	flags.DurationVar(&cfg.Patience, "patience", time.Minute, "how long nothing may come to serve before the run fails")
 	flags.BoolVar(&asJSON, "json", false, "print the report as JSON")
 	return cmd

@@ -239,10 +239,7 @@ func (c *Client) expire(conn *connection) {
 
 // ask makes one exchange on a connection. With an error the connection is of no use any more.
 func (c *Client) ask(ctx context.Context, conn *connection, r Request) (*Answer, error) {
-	deadline, _ := ctx.Deadline() // none is the zero time, which is no deadline here too
-	if err := conn.SetDeadline(deadline); err != nil {
-		return nil, fmt.Errorf("set deadline: %w", err)
-	}
+	// The context's end alone ends the wait, so that whoever sees the one sees the other.
 	undo := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	defer undo()
 	if _, err := conn.Write(c.message(r)); err != nil {

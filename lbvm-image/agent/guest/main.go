@@ -44,7 +44,7 @@ type Flavour struct {
 	// Run is its life, for example agent.RunLBVM.
 	Run func(context.Context, agent.World) error
 	// Rehearse plays that life before a template is saved, for example rehearsal.LBVM.
-	Rehearse func(ctx context.Context, files rehearsal.Files, network rehearsal.Network) error
+	Rehearse func(ctx context.Context, stage rehearsal.Stage) error
 }
 
 // Main is the whole program: process 1, or the agent that process 1 starts. flavours are known by their images' names.

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"runtime"
+	"sync"
 	"time"
 
 	"github.com/cloudtwin/cloudtwin/cloud/keydelivery"
@@ -54,11 +55,12 @@ const settleTime = 1500 * time.Millisecond
 
 // warmUp does everything once that is slow the first time.
 func (m *machine) warmUp(ctx context.Context, flavour Flavour) error {
-	m.rehearse(ctx, flavour, rehearsal.InMemory())
+	m.rehearse(ctx, flavour, rehearsal.Stage{Network: rehearsal.InMemory()})
 	// The first listener makes the net package find out what the kernel can do. Nobody connects to it.
 	if l, err := listen("tcp", loopbackAnyPort); err == nil {
 		_ = l.Close()
 	}
+	makeThreads(spareThreads)
 	if !sleep(ctx, settleTime) {
 		return context.Cause(ctx)
 	}
@@ -67,10 +69,31 @@ func (m *machine) warmUp(ctx context.Context, flavour Flavour) error {
 	return nil
 }
 
+// spareThreads are as many as a guest that starts has in system calls at once.
+const spareThreads = 4
+
+// makeThreads makes the runtime have n threads that wait for work: each of these goroutines needs one of its own.
+func makeThreads(n int) {
+	var there, gone sync.WaitGroup
+	leave := make(chan struct{})
+	there.Add(n)
+	for range n {
+		gone.Go(func() {
+			runtime.LockOSThread()
+			defer runtime.UnlockOSThread()
+			there.Done()
+			<-leave
+		})
+	}
+	there.Wait()
+	close(leave)
+	gone.Wait()
+}
+
 // rehearse plays the guest's life. What is not warm is slow; it works all the same.
-func (m *machine) rehearse(ctx context.Context, flavour Flavour, network rehearsal.Network) {
-	files := func(contents map[string][]byte) fs.FS { return &memoryFS{files: contents} }
-	if err := flavour.Rehearse(ctx, files, network); err != nil {
+func (m *machine) rehearse(ctx context.Context, flavour Flavour, stage rehearsal.Stage) {
+	stage.Files = func(contents map[string][]byte) fs.FS { return &memoryFS{files: contents} }
+	if err := flavour.Rehearse(ctx, stage); err != nil {
 		m.logger.Warn("rehearsal", "error", err)
 	}
 }
@@ -83,7 +106,7 @@ func (m *machine) rehearseCopy(ctx context.Context, flavour Flavour, card string
 		m.logger.Warn("rehearsal", "error", err)
 		return
 	}
-	m.rehearse(ctx, flavour, rehearsal.Loopback(listen))
+	m.rehearse(ctx, flavour, rehearsal.Stage{Network: rehearsal.Loopback(listen), Brief: true})
 	if err := rehearseAddress(card); err != nil {
 		m.logger.Warn("rehearsal", "error", err)
 	}

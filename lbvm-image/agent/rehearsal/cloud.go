@@ -40,7 +40,7 @@ const (
 
 // cloud is everything outside of the guest.
 type cloud struct {
-	net       Network
+	stage     Stage
 	logger    *slog.Logger
 	authority *keydelivery.Authority
 	checker   *keydelivery.Checker
@@ -50,13 +50,13 @@ type cloud struct {
 	running   sync.WaitGroup
 }
 
-func newCloud(network Network) (*cloud, error) {
+func newCloud(stage Stage) (*cloud, error) {
 	authority, err := keydelivery.NewAuthority(time.Now())
 	if err != nil {
 		return nil, err
 	}
 	c := &cloud{
-		net: network, logger: slog.New(slog.DiscardHandler), authority: authority,
+		stage: stage, logger: slog.New(slog.DiscardHandler), authority: authority,
 		checker: keydelivery.NewChecker(keydelivery.CheckerConfig{IAMCert: authority.Certificate()}),
 	}
 	if c.user, err = newPair(&x509.Certificate{DNSNames: []string{hostname}}); err != nil {
@@ -83,7 +83,7 @@ func newCloud(network Network) (*cloud, error) {
 }
 
 func (c *cloud) serve(ip, address string, handler http.Handler, secure *pair) error {
-	listener, err := c.net.Listen(ip, address)
+	listener, err := c.stage.Network.Listen(ip, address)
 	if err != nil {
 		return err
 	}
@@ -197,9 +197,13 @@ func (c *cloud) describe(ctx context.Context, form url.Values) ([]byte, error) {
 				Protocol: "HTTPS", LoadBalancerPort: 443, InstanceProtocol: "HTTP", InstancePort: 80,
 				SSLCertificateID: arn, CertificateRevision: "1",
 			}},
-			Backends:   []servo.Backend{{InstanceID: "i-1", IPAddress: backendIP, ReportHealthCheck: true}},
 			Attributes: servo.LoadBalancerParams{IdleTimeout: 60},
 		}},
+	}
+	if !c.stage.Brief {
+		description.LoadBalancers[0].Backends = []servo.Backend{
+			{InstanceID: "i-1", IPAddress: backendIP, ReportHealthCheck: true},
+		}
 	}
 	return description.MarshalXMLBody("rehearsal")
 }

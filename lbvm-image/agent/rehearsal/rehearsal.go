@@ -25,14 +25,22 @@ import (
 // limit bounds a rehearsal: one that hangs must not keep a template from being one.
 const limit = 30 * time.Second
 
-// Files makes the file system of a medium, as the guest's own source does.
-type Files func(map[string][]byte) fs.FS
+// Stage is what a rehearsal is played with.
+type Stage struct {
+	// Files makes the file system of a medium, as the guest's own source does. Needed.
+	Files func(map[string][]byte) fs.FS
+	// Network carries the connections. Needed.
+	Network Network
+	// Brief leaves out what comes after the first handshake of a client. A machine that keeps what it has translated
+	// then keeps less.
+	Brief bool
+}
 
 // LBVM rehearses agent.RunLBVM until a client has been answered through its listener.
-func LBVM(ctx context.Context, files Files, network Network) error {
+func LBVM(ctx context.Context, stage Stage) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	c, err := newCloud(network)
+	c, err := newCloud(stage)
 	if err != nil {
 		return fmt.Errorf("rehearse: %w", err)
 	}
@@ -41,16 +49,14 @@ func LBVM(ctx context.Context, files Files, network Network) error {
 	if err != nil {
 		return fmt.Errorf("rehearse: %w", err)
 	}
-	return play(ctx, c, agent.RunLBVM, files(medium), func() error {
-		return errors.Join(c.visit(ctx), c.visit(ctx))
-	})
+	return play(ctx, c, agent.RunLBVM, medium, func() error { return c.visit(ctx) })
 }
 
 // Web rehearses agent.RunWeb until a client has been answered.
-func Web(ctx context.Context, files Files, network Network) error {
+func Web(ctx context.Context, stage Stage) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	c, err := newCloud(network)
+	c, err := newCloud(stage)
 	if err != nil {
 		return fmt.Errorf("rehearse: %w", err)
 	}
@@ -60,12 +66,13 @@ func Web(ctx context.Context, files Files, network Network) error {
 	if err != nil {
 		return fmt.Errorf("rehearse: %w", err)
 	}
-	return play(ctx, c, agent.RunWeb, files(medium), func() error { return c.visitWeb(ctx) })
+	return play(ctx, c, agent.RunWeb, medium, func() error { return c.visitWeb(ctx) })
 }
 
 // play runs a guest until it serves, visits it, and waits for its end.
 func play(
-	ctx context.Context, c *cloud, run func(context.Context, agent.World) error, medium fs.FS, visit func() error,
+	ctx context.Context, c *cloud, run func(context.Context, agent.World) error, medium map[string][]byte,
+	visit func() error,
 ) error {
 	guestCtx, stop := context.WithCancel(ctx)
 	defer stop()
@@ -73,11 +80,11 @@ func play(
 	ended := make(chan error, 1)
 	go func() {
 		ended <- run(guestCtx, agent.World{
-			Medium: &source{files: medium}, Now: time.Now, Logger: c.logger,
+			Medium: &source{files: c.stage.Files(medium)}, Now: time.Now, Logger: c.logger,
 			Dial: func(ctx context.Context, _, address string) (net.Conn, error) {
-				return c.net.Dial(ctx, guestIP, address)
+				return c.stage.Network.Dial(ctx, guestIP, address)
 			},
-			Listen: func(_, address string) (net.Listener, error) { return c.net.Listen(guestIP, address) },
+			Listen: func(_, address string) (net.Listener, error) { return c.stage.Network.Listen(guestIP, address) },
 			Console: observer(func(stage string) {
 				if stage == agent.StageServing {
 					serving <- struct{}{}

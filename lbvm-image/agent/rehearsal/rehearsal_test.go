@@ -21,21 +21,25 @@ func files(contents map[string][]byte) fs.FS {
 	return fsys
 }
 
-func networks() map[string]rehearsal.Network {
-	return map[string]rehearsal.Network{"memory": rehearsal.InMemory(), "loopback": rehearsal.Loopback(net.Listen)}
+func stages() map[string]rehearsal.Stage {
+	return map[string]rehearsal.Stage{
+		"memory":   {Files: files, Network: rehearsal.InMemory()},
+		"loopback": {Files: files, Network: rehearsal.Loopback(net.Listen)},
+		"brief":    {Files: files, Network: rehearsal.InMemory(), Brief: true},
+	}
 }
 
 func TestLBVM(t *testing.T) {
-	for name, network := range networks() {
-		if err := rehearsal.LBVM(t.Context(), files, network); err != nil {
+	for name, stage := range stages() {
+		if err := rehearsal.LBVM(t.Context(), stage); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 }
 
 func TestWeb(t *testing.T) {
-	for name, network := range networks() {
-		if err := rehearsal.Web(t.Context(), files, network); err != nil {
+	for name, stage := range stages() {
+		if err := rehearsal.Web(t.Context(), stage); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -43,7 +47,7 @@ func TestWeb(t *testing.T) {
 
 func TestMediumThatCannotBeReadIsTold(t *testing.T) {
 	empty := func(map[string][]byte) fs.FS { return fstest.MapFS{} }
-	if err := rehearsal.LBVM(t.Context(), empty, rehearsal.InMemory()); err == nil {
+	if err := rehearsal.LBVM(t.Context(), rehearsal.Stage{Files: empty, Network: rehearsal.InMemory()}); err == nil {
 		t.Error("a rehearsal without an identity is said to have gone well")
 	}
 }

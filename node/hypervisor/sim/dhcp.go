@@ -109,7 +109,7 @@ func appendDHCP(b, message []byte) []byte {
 	b = append(b, message...)
 	packet := b[at:]
 	broadcast := tcpip.AddrFrom4([4]byte(net.IPv4bcast.To4()))
-	var nobody tcpip.Address = tcpip.AddrFrom4([4]byte{})
+	nobody := tcpip.AddrFrom4([4]byte{})
 	udp := header.UDP(packet[header.IPv4MinimumSize:])
 	udp.Encode(&header.UDPFields{SrcPort: dhcpClientPort, DstPort: dhcpServerPort, Length: uint16(len(udp))})
 	sum := header.PseudoHeaderChecksum(header.UDPProtocolNumber, nobody, broadcast, uint16(len(udp)))

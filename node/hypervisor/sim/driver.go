@@ -44,7 +44,8 @@ func (c Config) Validate() error {
 	}
 	for name, program := range c.Programs {
 		if !flavourPattern.MatchString(name) || program == nil {
-			errs = append(errs, fmt.Errorf("simulated machines: Programs[%q]: want a short lower-case name and a function", name))
+			errs = append(errs, fmt.Errorf("simulated machines: Programs[%q]: want a short lower-case name and a program",
+				name))
 		}
 	}
 	return errors.Join(append(errs, c.Lifecycle.Validate())...)

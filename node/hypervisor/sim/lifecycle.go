@@ -87,7 +87,7 @@ type Memory struct {
 
 // resident is the cost in bytes of a guest with so much memory.
 func (m Memory) resident(memoryMB int) uint64 {
-	return uint64(m.FixedMB+memoryMB*m.Percent/100) << 20 //nolint:gosec // both are small and not negative
+	return uint64(m.FixedMB+memoryMB*m.Percent/100) << 20
 }
 
 // Duration is a time.Duration that JSON has as text, for example "1.5s".

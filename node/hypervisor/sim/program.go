@@ -198,7 +198,7 @@ func (g *Guest) configureNetwork(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("get an address: %w", err)
 	}
 	if got.mtu != 0 {
-		g.m.driver.network.mtu.Store(uint32(got.mtu)) //nolint:gosec // 16 bits of a DHCP option
+		g.m.driver.network.mtu.Store(uint32(got.mtu))
 	}
 	if err := g.m.nic.configure(got.ip, got.router); err != nil {
 		return "", fmt.Errorf("set address %s: %w", ipString(got.ip), err)

@@ -49,7 +49,8 @@ var _ = BeforeSuite(func() {
 
 var _ = Describe("sim", func() {
 	drivertest.Specs(func() drivertest.Harness {
-		kernel, initrd, dir := filepath.Join(work, "vmlinux"), filepath.Join(work, "initramfs.img"), filepath.Join(work, "vms")
+		kernel, initrd := filepath.Join(work, "vmlinux"), filepath.Join(work, "initramfs.img")
+		dir := filepath.Join(work, "vms")
 		Expect(os.WriteFile(kernel, nil, 0o600)).To(Succeed())
 		Expect(os.WriteFile(initrd, []byte(InitrdText(conformance)), 0o600)).To(Succeed())
 		Expect(os.MkdirAll(dir, 0o700)).To(Succeed())

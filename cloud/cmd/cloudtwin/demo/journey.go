@@ -27,7 +27,12 @@ var journey = []landmark{
 	{step: Step{"", "kernel booted"}, kind: "guest.milestone", stage: "booted", boot: true},
 	{step: Step{"", "guest ready for its floppy"}, kind: "guest.milestone", stage: "ready-for-medium", boot: true},
 	{step: Step{"5", "floppy read"}, kind: "guest.milestone", stage: "medium-read"},
-	{step: Step{"5", "role credentials from IMDS"}, kind: "guest.milestone", stage: "credentials", detail: attribute("role")},
+	{
+		step:   Step{"5", "role credentials from IMDS"},
+		kind:   "guest.milestone",
+		stage:  "credentials",
+		detail: attribute("role"),
+	},
 	{step: Step{"5", "listeners from elb"}, kind: "guest.milestone", stage: "listeners"},
 	{step: Step{"6", "iam checks, opens, seals, signs"}, kind: "delivery.granted", detail: attribute("arn")},
 	{step: Step{"7", "guest verifies and opens the key"}, kind: "guest.milestone", stage: "key-received"},

@@ -69,8 +69,8 @@ func TestFindings(t *testing.T) {
 		{"no room for media", func(f *Facts) { f.Media.FreeMB = 1 }, map[string]Status{"memory folder": Fail}, "remount"},
 		{"no folder for media", func(f *Facts) { f.Media.Err = errGone }, map[string]Status{"memory folder": Fail},
 			"XDG_RUNTIME_DIR"},
-		{"long path", func(f *Facts) { f.Sockets[0].Path = strings.Repeat("x", 108) }, map[string]Status{"socket paths": Fail},
-			"--state"},
+		{"long path", func(f *Facts) { f.Sockets[0].Path = strings.Repeat("x", 108) },
+			map[string]Status{"socket paths": Fail}, "--state"},
 		{"few files", func(f *Facts) { f.OpenFiles = 1024 }, map[string]Status{"open files": Warn}, "ulimit -n"},
 		{"no files", func(f *Facts) { f.OpenFiles = 100 }, map[string]Status{"open files": Fail}, "512 are needed"},
 		{"no loopback", func(f *Facts) { f.Loopback = errGone }, map[string]Status{"loopback": Fail}, "interface lo"},
@@ -78,7 +78,8 @@ func TestFindings(t *testing.T) {
 		{"no Docker", func(f *Facts) { f.Docker = Fact{Err: errGone} }, nil, "optional"},
 		{"simulated guests without QEMU", func(f *Facts) {
 			f.Guests, f.QEMU, f.Images = node.GuestsSim, Fact{Err: errGone}, Fact{Err: errGone}
-		}, map[string]Status{"qemu": Warn, "images": Warn, "libvirt": Warn, "accelerator": Warn}, "simulated guests need none"},
+		}, map[string]Status{"qemu": Warn, "images": Warn, "libvirt": Warn, "accelerator": Warn},
+			"simulated guests need none"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			facts := healthy()

@@ -46,7 +46,8 @@ func Gather(ctx context.Context, cfg Config) Facts {
 	f := Facts{
 		Guests: cfg.Guests, Firmware: firmwareFact(), Images: imagesFact(cfg.Images), Cores: runtime.NumCPU(),
 		State: folder(string(cfg.Layout)), Cache: folder(local.Cache()), Media: folder(filepath.Dir(cfg.Layout.Media())),
-		Sockets: sockets(cfg.Layout), OpenFiles: openFiles(), Loopback: listenAnywhere(ctx), LowPorts: local.MayBindLowPorts(),
+		Sockets: sockets(cfg.Layout), OpenFiles: openFiles(), Loopback: listenAnywhere(ctx),
+		LowPorts: local.MayBindLowPorts(),
 	}
 	f.MemoryMB, f.MemoryAvailableMB = memory()
 	f.MediaInMemory = controller.CheckMemoryBacked(f.Media.Path)
@@ -177,7 +178,7 @@ func folder(path string) Folder {
 	if err == nil {
 		err = unix.Access(existing, unix.W_OK)
 	}
-	return Folder{Path: path, FreeMB: st.Bavail * uint64(st.Bsize) >> 20, Err: err} //nolint:gosec // a block has a size
+	return Folder{Path: path, FreeMB: st.Bavail * uint64(st.Bsize) >> 20, Err: err}
 }
 
 func sockets(l local.Layout) []Socket {

@@ -82,7 +82,8 @@ func checkSockets(f Facts) verdict {
 		}
 	}
 	if len(long) > 0 {
-		return fail("use a shorter folder with --state, such as one below /tmp", "too long for a unix socket: %s", strings.Join(long, ", "))
+		return fail("use a shorter folder with --state, such as one below /tmp", "too long for a unix socket: %s",
+			strings.Join(long, ", "))
 	}
 	return ok("the longest has %d bytes", longest)
 }
