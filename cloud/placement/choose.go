@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 
 	"github.com/cloudtwin/cloudtwin/cloud/store"
@@ -80,13 +81,30 @@ func (s *Service) Choose(ctx context.Context, need Need) (nodeID string, cert *x
 	return choices[0].NodeID, choices[0].Certificate, nil
 }
 
+// sample is how many nodes a plan looks at first. Among so many there is one with about as much room as any; looking
+// at all of a large cloud's nodes would make each launch dearer than the last.
+const sample = 64
+
 // Plan chooses nodes for up to count instances of one need, spreading them, and returns at least one choice or a
-// *NoCapacityError.
+// *NoCapacityError. In a cloud of many nodes it looks at some of them, each time at others, and at all when those have
+// not room for all.
 func (s *Service) Plan(_ context.Context, need Need, count int) ([]Choice, error) {
+	if choices, err := s.planAmong(sample, need, count); err == nil && len(choices) == count {
+		return choices, nil
+	}
+	return s.planAmong(math.MaxInt, need, count)
+}
+
+// planAmong is Plan among at most so many nodes.
+func (s *Service) planAmong(nodes int, need Need, count int) ([]Choice, error) {
 	now := s.cfg.Clock()
 	var candidates []candidate
 	refusal := &NoCapacityError{Need: need}
-	s.view.each(func(n *Node, l Load) {
+	first := 0
+	if nodes == sample {
+		first = int(s.turns.Add(sample) % (1 << 30))
+	}
+	s.view.some(first, nodes, func(n *Node, l Load) {
 		c := s.newCandidate(n, l)
 		if reason := s.lacks(&c, need, s.live(n, now)); reason != "" {
 			refusal.add(c, reason)

@@ -1,6 +1,7 @@
 package placement
 
 import (
+	"math"
 	"slices"
 	"sync"
 
@@ -94,10 +95,14 @@ func (v *view) all() []NodeLoad {
 }
 
 // each hands out the nodes with their loads, in the order of their ids. The nodes must not be altered.
-func (v *view) each(use func(n *Node, l Load)) {
+func (v *view) each(use func(n *Node, l Load)) { v.some(0, math.MaxInt, use) }
+
+// some is each for at most count nodes, from one on and after the last from the beginning.
+func (v *view) some(first, count int, use func(n *Node, l Load)) {
 	v.mu.RLock()
 	defer v.mu.RUnlock()
-	for _, id := range v.ids {
+	for i := range min(count, len(v.ids)) {
+		id := v.ids[(first+i)%len(v.ids)]
 		use(v.nodes[id], v.loads[id])
 	}
 }

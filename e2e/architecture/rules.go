@@ -55,6 +55,8 @@ var rules = []rule{
 	{Package: "node/vnet", Floor: "leaf of the node"},
 	{Package: "node/hypervisor/sim", Floor: "simulated guests run the agent's own code",
 		Allows: []string{"node/hypervisor", "node/vnet", "node/floppy", "lbvm-image/agent", "cloud/keydelivery"}},
+	{Package: "node/hypervisor/drivertest/guest", Floor: "a guest's binary, which reaches its drive as the agent does",
+		Allows: []string{"node/hypervisor", "lbvm-image/agent/guest"}},
 	{Package: "node/hypervisor", Floor: "leaf of the node"},
 	{Package: "node", Floor: "of the cloud, only what they share on the wire",
 		Allows: []string{"cloud/keydelivery", "cloud/nodelink"}},

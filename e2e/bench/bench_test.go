@@ -255,7 +255,7 @@ func TestScaleResults(t *testing.T) {
 	got := map[string]string{}
 	for _, r := range scaleResults(scale.Report{Rows: []scale.Row{
 		{LoadBalancers: 1000, Seconds: 20, DeliveryP99Millis: 10}, {LoadBalancers: 5000, Seconds: 70, DeliveryP99Millis: 20},
-		{LoadBalancers: 20000, Seconds: 400, DeliveryP99Millis: 60, RSSMB: 8000, GuestKB: 300},
+		{LoadBalancers: 20000, Seconds: 400, DeliveryP99Millis: 60, PeakRSSMB: 8000, GuestKB: 300},
 	}}) {
 		got[r.Name] = figure(&r.Value) + " " + figure(r.ReferenceValue) + " " + r.verdict()
 	}

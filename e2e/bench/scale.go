@@ -109,7 +109,7 @@ func scaleResults(report scale.Report) []result {
 			out = append(out,
 				result{Name: nameScaleDelivery, Value: row.DeliveryP99Millis / 1000, Unit: seconds}.
 					against("among the first thousand", report.Rows[0].DeliveryP99Millis/1000, aim{}.within(deliveryLimit)),
-				result{Name: nameScaleRSS, Value: row.RSSMB, Unit: megabytes}.
+				result{Name: nameScaleRSS, Value: row.PeakRSSMB, Unit: megabytes}.
 					against("what its guests take alone", row.GuestKB*scaleLast/1024, aim{}.within(rssLimit)))
 		}
 	}

@@ -29,7 +29,7 @@ var _ = Describe("A serving load balancer", Label("vm"), func() {
 		Expect(loads.stop()).To(BeEmpty(), "requests that failed")
 	})
 
-	It("takes a new key under the same ARN", func(ctx context.Context) {
+	It("takes a new key under the same ARN", Label("few"), func(ctx context.Context) {
 		before := cloud.Upload(pki.P256, host)
 		lb := cloud.CreateLoadBalancer(backends, twin.HTTPS(8443, before.ARN))
 		Eventually(lb.Listener(8443, before.CA, host)).WithTimeout(cloud.BootTimeout()).Should(twin.BeServing())

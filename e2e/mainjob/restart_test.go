@@ -13,7 +13,7 @@ import (
 var _ = Describe("A node", Label("vm"), Serial, func() {
 	const host = "www.example.test"
 
-	It("finds its guests when its process was killed", Label(twin.NeedsKernel), func(ctx context.Context) {
+	It("finds its guests when its process was killed", Label(twin.NeedsKernel, "few"), func(ctx context.Context) {
 		cert := cloud.Upload(pki.P256, host)
 		lb := cloud.CreateLoadBalancer(backends, twin.HTTPS(8443, cert.ARN))
 		client := lb.Listener(8443, cert.CA, host)

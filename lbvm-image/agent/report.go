@@ -38,6 +38,9 @@ func (vm *lbvm) report(ctx context.Context) error {
 		}
 		next := clamp(int(vm.intervals.health.Load()), minReport, healthInterval, maxReport)
 		states := vm.balancer.Pool.States()
+		if len(states) == 0 {
+			next = maxReport // the pool says when there is somebody to report on
+		}
 		if err := vm.reportHealth(ctx, states); err != nil {
 			if ctx.Err() != nil {
 				return nil

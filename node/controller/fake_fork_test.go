@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -78,7 +79,12 @@ func (d *forkDriver) Fork(ctx context.Context, spec hypervisor.Spec,
 	return m, nil
 }
 
-func (d *forkDriver) Prepare(_ context.Context, spec hypervisor.Spec, t hypervisor.Template, n int) error {
+func (d *forkDriver) Prepare(_ context.Context, spec hypervisor.Spec, t hypervisor.Template, n int,
+	r *hypervisor.Rehearsal,
+) error {
+	if r == nil {
+		return errors.New("forks are kept ready without a rehearsal")
+	}
 	if err := spec.Validate(); err != nil {
 		return err
 	}

@@ -89,7 +89,7 @@ func (c *Controller) prepare(ctx context.Context, shape template.Shape, t hyperv
 	// Stand-ins: a fork brings its own.
 	spec.ID, spec.ConsoleLog = "pool", filepath.Join(filepath.Dir(t.State), "pool.log")
 	spec.NIC = hypervisor.NIC{MAC: template.MAC, Socket: filepath.Join(filepath.Dir(t.State), "pool"+socketSuffix)}
-	return c.forker.Prepare(ctx, spec, t, n)
+	return c.forker.Prepare(ctx, spec, t, n, template.Rehearsal(c.cfg.Entropy))
 }
 
 // reject has a template made anew that the driver would not fork, and the forks of it that are ready dropped.

@@ -35,9 +35,22 @@ type Forker interface {
 	// that fails leaves nothing, and no event of its id.
 	Fork(ctx context.Context, spec Spec, t Template) (Machine, error)
 	// Prepare keeps n machines ready for Fork to take, paused copies of t in spec's shape, in the background; later
-	// calls for t change n, and 0 drops them. They are in no List, and end with the driver's Close. Such a copy may have
-	// run for a moment while it waited for its medium; what its guest said then is in no console.
-	Prepare(ctx context.Context, spec Spec, t Template, n int) error
+	// calls for t change n and r, and 0 drops them. They are in no List, and end with the driver's Close. Such a copy
+	// may have run before, for a moment while it waited for its medium or for a whole rehearsal when r is not nil; what
+	// its guest said then is in no console, and the medium of its rehearsal is gone.
+	Prepare(ctx context.Context, spec Spec, t Template, n int, r *Rehearsal) error
+}
+
+// Rehearsal is how the guest of a copy that is kept ready plays its start once, so that the real one takes less of the
+// processor. A copy whose rehearsal fails is dropped; a driver may do without rehearsals when they keep failing, and
+// where they gain nothing. Both functions are called from a goroutine of the driver's, one call at a time.
+type Rehearsal struct {
+	// Medium makes the new file path, mode 0600, which is the medium of one copy's rehearsal. The driver overwrites and
+	// removes it.
+	Medium func(path string) error
+	// Done says whether a line of the guest's console tells that its rehearsal is over, and that it waits for the
+	// medium that it is for.
+	Done func(line []byte) bool
 }
 
 // Pooled is the ability of a fork to tell whether Prepare had made it ready before it was asked for.

@@ -110,7 +110,9 @@ func (f *fakeForker) Fork(context.Context, hypervisor.Spec, hypervisor.Template)
 	return nil, hypervisor.ErrTemplate
 }
 
-func (f *fakeForker) Prepare(context.Context, hypervisor.Spec, hypervisor.Template, int) error {
+func (f *fakeForker) Prepare(
+	context.Context, hypervisor.Spec, hypervisor.Template, int, *hypervisor.Rehearsal,
+) error {
 	return nil
 }
 

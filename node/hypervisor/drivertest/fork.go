@@ -93,8 +93,10 @@ func newTwins(ctx context.Context, h Harness, ready int) *twins {
 	GinkgoHelper()
 	n := &twins{openNursery(ctx, h), ready, map[string]hypervisor.Machine{}, map[string]*transcript{}}
 	if ready > 0 {
-		Expect(n.forker().Prepare(ctx, n.spec("i-shape"), n.template, ready)).To(Succeed())
+		r := &rehearsals{}
+		Expect(n.forker().Prepare(ctx, n.spec("i-shape"), n.template, ready, r.with())).To(Succeed())
 		Eventually(n.Spares).WithTimeout(n.boot()).Should(Equal(ready))
+		r.areOver(ready)
 		Expect(n.driver.List(ctx)).To(BeEmpty(), "what is ready is no machine yet")
 	}
 	// A log may have lines of a machine before.
@@ -131,9 +133,9 @@ func copies(harness func() Harness, ready int) {
 func ownThings(of func() *twins) {
 	It("see the medium that is theirs, and say nothing that the template said", func(ctx context.Context) {
 		n := of()
-		Eventually(n.consoles[apple].said).WithTimeout(n.boot()).
+		Eventually(n.consoles[apple].media).WithTimeout(n.boot()).
 			Should(HaveExactElements("medium remember an apple", "remembered nothing"))
-		Eventually(n.consoles[pear].said).WithTimeout(n.boot()).
+		Eventually(n.consoles[pear].media).WithTimeout(n.boot()).
 			Should(HaveExactElements("medium remember a pear", "remembered nothing"))
 		for id := range n.machines {
 			info, err := os.Stat(n.spec(id).ConsoleLog)

@@ -50,12 +50,17 @@ func (h Harness) spec(id string) hypervisor.Spec {
 // medium writes a floppy image with text in its first sector.
 func (h Harness) medium(name, text string) string {
 	GinkgoHelper()
-	const size = 1440 << 10
-	image := make([]byte, size)
-	copy(image, text+"\n")
 	path := filepath.Join(h.Dir, name+".img")
-	Expect(os.WriteFile(path, image, 0o600)).To(Succeed())
+	Expect(os.WriteFile(path, image(text), 0o600)).To(Succeed())
 	return path
+}
+
+// image is a whole floppy that says text.
+func image(text string) []byte {
+	const size = 1440 << 10
+	bytes := make([]byte, size)
+	copy(bytes, text+"\n")
+	return bytes
 }
 
 // transcript collects a console's lines as they come.

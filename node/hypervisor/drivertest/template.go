@@ -76,11 +76,11 @@ func templates(harness func() Harness) {
 		})
 
 		It("keeps no machines ready when none are wanted", func(ctx context.Context) {
-			Expect(n.forker().Prepare(ctx, n.spec("i-shape"), n.template, 1)).To(Succeed())
+			Expect(n.forker().Prepare(ctx, n.spec("i-shape"), n.template, 1, nil)).To(Succeed())
 			Eventually(n.Spares).WithTimeout(n.boot()).Should(Equal(1))
-			Expect(n.forker().Prepare(ctx, n.spec("i-shape"), n.template, 0)).To(Succeed())
+			Expect(n.forker().Prepare(ctx, n.spec("i-shape"), n.template, 0, nil)).To(Succeed())
 			Expect(n.Spares()).To(BeZero())
-			Expect(n.forker().Prepare(ctx, n.spec("i-shape"), n.template, -1)).NotTo(Succeed())
+			Expect(n.forker().Prepare(ctx, n.spec("i-shape"), n.template, -1, nil)).NotTo(Succeed())
 		}, SpecTimeout(specTime))
 	})
 }

@@ -63,6 +63,8 @@ func nicArguments(nic hypervisor.NIC) ([]string, error) {
 		"driver": "virtio-net-pci", "netdev": netdevID, "id": "nic0", "mac": nic.MAC,
 		// The empty romfile leaves the network boot ROM out, which no guest uses and every firmware would load.
 		"romfile": "",
+		// A copy would otherwise have its guest announce itself to a network that has never seen it: work for nothing.
+		"guest_announce": false,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("write the network card's arguments: %w", err)

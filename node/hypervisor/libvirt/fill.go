@@ -80,7 +80,14 @@ func (d *Driver) fill(ctx context.Context, t hypervisor.Template, shape hypervis
 	if err != nil {
 		return errors.Join(plain(err), removeFile(shape.ConsoleLog))
 	}
-	if err := errors.Join(d.rehearse(domain), domain.Free()); err != nil {
+	err = errors.Join(d.getReady(domain, p, t), domain.Free())
+	switch {
+	case errors.Is(err, errClosed):
+		return d.discard([]plan{p})
+	case errors.Is(err, errRehearsal):
+		d.cfg.Logger.Warn("a machine to be kept ready did not rehearse", "template", t.State, "error", err)
+		return d.discard([]plan{p})
+	case err != nil:
 		return errors.Join(plain(err), d.discard([]plan{p}))
 	}
 	if !d.pools.put(t, p) {

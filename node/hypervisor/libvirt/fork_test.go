@@ -63,12 +63,24 @@ func TestForksHaveTheirTemplatesDevices(t *testing.T) {
 			t.Fatal(err)
 		}
 		d := parse(t, text)
-		d.Metadata, d.QEMUCommandline = nil, nil // which the test before is about
+		d.Metadata, d.QEMUCommandline, d.Features.TCG = nil, nil, nil // which other tests are about
 		return d
 	}
 	for _, k := range []kind{fork, pooled} {
 		if diff := cmp.Diff(describe(template), describe(k)); diff != "" {
 			t.Errorf("%s: %s", k, diff)
+		}
+	}
+}
+
+func TestTranslatedCodeIsBounded(t *testing.T) {
+	for k, want := range map[kind]uint{cold: 64, template: 64, fork: 32, pooled: 40} {
+		text, err := define(ground{accelerator: accel.TCG}, plan{name: "ct-i-1", spec: goodSpec(), kind: k, ram: "/t"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := parse(t, text).Features.TCG.TBCache; got.Size != want || got.Unit != "MiB" {
+			t.Errorf("%q: %d %s, want %d MiB", k, got.Size, got.Unit, want)
 		}
 	}
 }

@@ -156,7 +156,7 @@ func playCopy(ctx context.Context, d *Driver, t task) error {
 
 // awaitSpare returns when a machine is kept ready.
 func awaitSpare(ctx context.Context, d *Driver, shape hypervisor.Spec, t hypervisor.Template) error {
-	if err := d.Prepare(ctx, shape, t, 1); err != nil {
+	if err := d.Prepare(ctx, shape, t, 1, nil); err != nil {
 		return err
 	}
 	tick := time.NewTicker(50 * time.Millisecond)

@@ -38,7 +38,7 @@ var _ = Describe("a template's state", Label("vm"), func() {
 		Expect(err).To(MatchError(ContainSubstring("load of migration failed")))
 		Expect(d.List(ctx)).To(BeEmpty())
 		By("the pool, which does not try for ever and fails nobody")
-		Expect(d.Prepare(ctx, spec, bad, 1)).To(Succeed())
+		Expect(d.Prepare(ctx, spec, bad, 1, nil)).To(Succeed())
 		Eventually(func() bool { _, _, more := d.pools.next(); return more }).Should(BeFalse())
 		fork, err := d.Fork(ctx, spec, good)
 		Expect(err).NotTo(HaveOccurred())

@@ -32,6 +32,9 @@ type pool struct {
 	spares []plan
 	// stuck says that the last try failed. The next start or Prepare lets the pool try again.
 	stuck bool
+	// rehearsal is how new ones rehearse; failures counts those that came to nothing in a row.
+	rehearsal *hypervisor.Rehearsal
+	failures  int
 }
 
 func newPools() *pools {
@@ -56,7 +59,7 @@ func (p *pools) begin() (done func()) {
 }
 
 // set changes how many machines are kept, and returns those that are too many now.
-func (p *pools) set(t hypervisor.Template, shape hypervisor.Spec, n int) (surplus []plan) {
+func (p *pools) set(t hypervisor.Template, shape hypervisor.Spec, n int, r *hypervisor.Rehearsal) (surplus []plan) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	defer nudge(p.work)
@@ -74,7 +77,7 @@ func (p *pools) set(t hypervisor.Template, shape hypervisor.Spec, n int) (surplu
 		delete(p.of, t)
 		return surplus
 	}
-	p.of[t] = &pool{shape: shape, want: n, spares: kept}
+	p.of[t] = &pool{shape: shape, want: n, spares: kept, rehearsal: r}
 	return surplus
 }
 
@@ -116,11 +119,40 @@ func (p *pools) next() (t hypervisor.Template, shape hypervisor.Spec, ok bool) {
 	return t, shape, false
 }
 
+// needed says whether the host is to be left to guests that start.
+func (p *pools) needed() bool { return p.busy() || p.rest() > 0 }
+
 // busy says whether a start is under way.
 func (p *pools) busy() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.starting > 0
+}
+
+// maxFailures is after how many failed rehearsals in a row a pool does without.
+const maxFailures = 2
+
+// rehearsal is how a new machine rehearses; nil for not at all.
+func (p *pools) rehearsal(t hypervisor.Template) *hypervisor.Rehearsal {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if pool := p.of[t]; pool != nil && pool.failures < maxFailures {
+		return pool.rehearsal
+	}
+	return nil
+}
+
+// rehearsed counts how rehearsals end.
+func (p *pools) rehearsed(t hypervisor.Template, failed bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch pool := p.of[t]; {
+	case pool == nil:
+	case failed:
+		pool.failures++
+	default:
+		pool.failures = 0
+	}
 }
 
 // ready is how many machines wait to be taken.
@@ -176,7 +208,9 @@ func sameShape(a, b hypervisor.Spec) bool { return shapeOf(a) == shapeOf(b) }
 func hasNIC(s hypervisor.Spec) bool { return s.NIC != hypervisor.NIC{} }
 
 // Prepare keeps n machines, 0 to MaxPrepared, ready to be taken by Fork.
-func (d *Driver) Prepare(ctx context.Context, spec hypervisor.Spec, t hypervisor.Template, n int) error {
+func (d *Driver) Prepare(ctx context.Context, spec hypervisor.Spec, t hypervisor.Template, n int,
+	r *hypervisor.Rehearsal,
+) error {
 	spec = shapeOf(spec)
 	complete := spec
 	complete.ID, complete.ConsoleLog = "shape", "/shape"
@@ -189,7 +223,7 @@ func (d *Driver) Prepare(ctx context.Context, spec hypervisor.Spec, t hypervisor
 	if err := d.canFork(); err != nil {
 		return fmt.Errorf("prepare machines: %w", err)
 	}
-	err := d.call(ctx, func() error { return d.discard(d.pools.set(t, spec, n)) })
+	err := d.call(ctx, func() error { return d.discard(d.pools.set(t, spec, n, r)) })
 	if err != nil {
 		return fmt.Errorf("prepare machines: %w", err)
 	}

@@ -31,7 +31,7 @@ func TestPools(t *testing.T) {
 	tmpl, other := hypervisor.Template{State: "a"}, hypervisor.Template{State: "b"}
 	shape := goodSpec()
 	p := newPools()
-	if surplus := p.set(tmpl, shape, 2); len(surplus) != 0 {
+	if surplus := p.set(tmpl, shape, 2, nil); len(surplus) != 0 {
 		t.Errorf("an empty pool has too many: %v", surplus)
 	}
 	for _, s := range spares(shape, "1", "2") {
@@ -59,12 +59,12 @@ func TestPools(t *testing.T) {
 	if s, ok := p.take(tmpl, mine); !ok || s.name != "1" {
 		t.Errorf("took %q, %t; want the oldest", s.name, ok)
 	}
-	if got := p.set(tmpl, shape, 0); len(got) != 1 || got[0].name != "2" {
+	if got := p.set(tmpl, shape, 0, nil); len(got) != 1 || got[0].name != "2" {
 		t.Errorf("none wanted: %v are too many", domains(got))
 	}
-	p.set(tmpl, shape, 1)
+	p.set(tmpl, shape, 1, nil)
 	p.put(tmpl, spares(shape, "5")[0])
-	if diff := cmp.Diff([]string{"5"}, domains(p.set(tmpl, bigger, 1))); diff != "" {
+	if diff := cmp.Diff([]string{"5"}, domains(p.set(tmpl, bigger, 1, nil))); diff != "" {
 		t.Errorf("another shape: %s", diff)
 	}
 	p.put(tmpl, spares(bigger, "6")[0])
@@ -77,7 +77,7 @@ func TestPoolsWaitForStarts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tmpl, shape := hypervisor.Template{State: "a"}, goodSpec()
 		p := newPools()
-		p.set(tmpl, shape, 1)
+		p.set(tmpl, shape, 1, nil)
 		wanted := func() bool { _, _, ok := p.next(); return ok }
 		if !wanted() {
 			t.Error("nothing to fill at first")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -30,7 +31,7 @@ func (m *meter) begin(t *tracker) {
 	m.creations = nil
 	if m.addresses == nil {
 		m.addresses = map[int]string{}
-		runtime.GC()
+		debug.FreeOSMemory()
 		m.residing = residentKB()
 	}
 	m.began, m.cpu = time.Now(), usedCPU()
@@ -57,14 +58,15 @@ func (m *meter) end(ctx context.Context, s *site, total, made int) (Row, error) 
 		LoadBalancers: total, Seconds: took.Seconds(), StartsPerSecond: float64(made) / took.Seconds(),
 		CPUMillisPerStart: used.Seconds() * 1000 / float64(made),
 		DeliveryP50Millis: millis(percentile(deliveries, 50)), DeliveryP99Millis: millis(percentile(deliveries, 99)),
-		Goroutines: runtime.NumGoroutine(), RSSMB: residentKB() / 1024, OpenFiles: openFiles(),
+		Goroutines: runtime.NumGoroutine(), OpenFiles: openFiles(), PeakRSSMB: peakKB() / 1024,
 	}
 	m.mu.Lock()
 	row.CreateP99Millis = millis(percentile(m.creations, 99))
 	m.mu.Unlock()
-	runtime.GC()
+	debug.FreeOSMemory() // collects first: garbage is the process's affair, not a guest's cost
 	var memory runtime.MemStats
 	runtime.ReadMemStats(&memory)
+	row.RSSMB = residentKB() / 1024
 	row.LiveHeapMB = float64(memory.HeapAlloc) / (1 << 20)
 	row.GuestKB = (row.RSSMB*1024 - m.residing) / float64(total)
 	size, records, err := s.cloud.StoreSize(ctx)
@@ -104,6 +106,24 @@ func residentKB() float64 {
 		return 0
 	}
 	return float64(pages) * float64(os.Getpagesize()) / 1024
+}
+
+// peakKB is the most memory that this process has had resident (proc(5), status).
+func peakKB() float64 {
+	text, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return 0
+	}
+	_, rest, _ := strings.Cut(string(text), "VmHWM:")
+	fields := strings.Fields(rest)
+	if len(fields) == 0 {
+		return 0
+	}
+	kb, err := strconv.ParseFloat(fields[0], 64)
+	if err != nil {
+		return 0
+	}
+	return kb
 }
 
 func openFiles() int {

@@ -35,7 +35,8 @@ type Row struct {
 	CreateP99Millis   float64 `json:"createP99Millis"`   // CreateLoadBalancer, as its client sees it
 	DeliveryP50Millis float64 `json:"deliveryP50Millis"`
 	DeliveryP99Millis float64 `json:"deliveryP99Millis"`
-	RSSMB             float64 `json:"rssMB"`
+	RSSMB             float64 `json:"rssMB"`     // after garbage was collected and given back
+	PeakRSSMB         float64 `json:"peakRSSMB"` // the most there was so far, garbage included
 	LiveHeapMB        float64 `json:"liveHeapMB"`
 	GuestKB           float64 `json:"guestKB"` // resident memory per load balancer, nodes not counted
 	EtcdMB            float64 `json:"etcdMB"`
@@ -56,13 +57,13 @@ func (r Report) Seconds() (sum float64) {
 func (r Report) WriteTable(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', tabwriter.AlignRight)
 	print := func(format string, args ...any) { _, _ = fmt.Fprintf(t, format, args...) }
-	print("load balancers\tseconds\tstarts/s\tCPU ms/start\tcreate p99 ms\tdelivery p50 ms\tdelivery p99 ms\tRSS MB\t" +
-		"live heap MB\tKB/guest\tetcd MB\tetcd keys\tgoroutines\tfiles\t\n")
+	print("load balancers\tseconds\tstarts/s\tCPU ms/start\tcreate p99 ms\tdelivery p50 ms\tdelivery p99 ms\t" +
+		"RSS MB\tpeak MB\tlive heap MB\tKB/guest\tetcd MB\tetcd keys\tgoroutines\tfiles\t\n")
 	for _, row := range r.Rows {
-		print("%d\t%.1f\t%.1f\t%.1f\t%.1f\t%.1f\t%.1f\t%.0f\t%.0f\t%.0f\t%.0f\t%d\t%d\t%d\t\n", row.LoadBalancers,
+		print("%d\t%.1f\t%.1f\t%.1f\t%.1f\t%.1f\t%.1f\t%.0f\t%.0f\t%.0f\t%.0f\t%.0f\t%d\t%d\t%d\t\n", row.LoadBalancers,
 			row.Seconds, row.StartsPerSecond, row.CPUMillisPerStart, row.CreateP99Millis, row.DeliveryP50Millis,
-			row.DeliveryP99Millis, row.RSSMB, row.LiveHeapMB, row.GuestKB, row.EtcdMB, row.EtcdKeys, row.Goroutines,
-			row.OpenFiles)
+			row.DeliveryP99Millis, row.RSSMB, row.PeakRSSMB, row.LiveHeapMB, row.GuestKB, row.EtcdMB, row.EtcdKeys,
+			row.Goroutines, row.OpenFiles)
 	}
 	if err := t.Flush(); err != nil {
 		return err

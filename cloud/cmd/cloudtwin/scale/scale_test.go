@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -91,7 +92,7 @@ func nothingLeft(t *testing.T, dir string) {
 	if entries, err := os.ReadDir(dir); err != nil || len(entries) > 0 {
 		t.Errorf("folder of states after the run: %v, %v, want it empty", entries, err)
 	}
-	if left, _ := filepath.Glob(filepath.Join(memoryDir, "cloudtwin-scale-*")); len(left) > 0 {
+	if left, _ := filepath.Glob(fmt.Sprintf("%s/cloudtwin-scale-%d-*", memoryDir, os.Getpid())); len(left) > 0 {
 		t.Errorf("folders of media after the run: %v", left)
 	}
 }

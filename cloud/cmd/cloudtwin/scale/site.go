@@ -62,7 +62,7 @@ func startSite(ctx context.Context, cfg Config) (*site, error) {
 	if s.dir, err = os.MkdirTemp(cfg.Dir, "cloudtwin-scale-"); err != nil {
 		return s, fmt.Errorf("make folder of state: %w", err)
 	}
-	if s.run, err = os.MkdirTemp(memoryDir, "cloudtwin-scale-"); err != nil {
+	if s.run, err = os.MkdirTemp(memoryDir, fmt.Sprintf("cloudtwin-scale-%d-", os.Getpid())); err != nil {
 		return s, fmt.Errorf("make folder of media: %w", err)
 	}
 	images := filepath.Join(s.dir, "images")

@@ -2,7 +2,7 @@
 
 // Command guest is the whole user space of the conformance suite's machines: PID 1 of a kernel whose initramfs it was
 // added to. It sets the machine up and runs drivertest/program on it. It loads the modules that the image lists, and
-// needs those of the floppy drive, of virtio's generator of randomness and of the power button.
+// needs those of virtio's generator of randomness and of the power button.
 package main
 
 import (
@@ -15,12 +15,12 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/cloudtwin/cloudtwin/lbvm-image/agent/guest"
 	"github.com/cloudtwin/cloudtwin/node/hypervisor/drivertest/program"
 )
 
 const (
 	moduleList = "/etc/cloudtwin/modules"
-	drive      = "/dev/fd0"
 	generator  = "/dev/hwrng"
 	look       = 50 * time.Millisecond // between two looks at the drive
 )
@@ -34,10 +34,14 @@ func main() {
 	}
 	program.Say(os.Stdout, "booted")
 	loadModules()
-	if err := hasten(); err != nil {
+	drive, err := guest.OpenFloppyDrive()
+	if err != nil {
 		program.Say(os.Stdout, "trouble: floppy drive: %v", err)
+		_ = powerOff()
 	}
-	program.Run(context.Background(), &machine{Writer: os.Stdout, button: watchButton(), tick: time.NewTicker(look)})
+	program.Run(context.Background(), &machine{
+		Writer: os.Stdout, drive: drive, button: watchButton(), tick: time.NewTicker(look),
+	})
 	select {} // a kernel whose PID 1 ends panics
 }
 
@@ -68,31 +72,25 @@ func loadModule(path string) error {
 // machine is the one that the program runs on.
 type machine struct {
 	io.Writer // the console, which PID 1 has as its standard output
+	drive     *guest.FloppyDrive
 	button    <-chan struct{}
 	tick      *time.Ticker
 }
 
-// Medium reads the first sector. Opening the drive anew makes the kernel look whether the medium was changed, and
-// forget what it had read if so.
-func (*machine) Medium() ([]byte, error) {
-	f, err := os.Open(drive)
-	if errors.Is(err, unix.ENXIO) || errors.Is(err, unix.EIO) {
+// Medium reads the first sector.
+func (m *machine) Medium() ([]byte, error) {
+	data := make([]byte, program.SectorSize)
+	_, err := m.drive.ReadAt(data, 0)
+	if errors.Is(err, guest.ErrNoMedium) {
 		return nil, program.ErrNoMedium
 	}
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
-	data := make([]byte, program.SectorSize)
-	if _, err := io.ReadFull(f, data); errors.Is(err, unix.EIO) {
-		return nil, program.ErrNoMedium
-	} else if err != nil {
-		return nil, err
-	}
 	return data, nil
 }
 
-// Changed waits a moment: the kernel tells nobody when a floppy is changed.
+// Changed waits a moment: nobody tells when a floppy is changed.
 func (m *machine) Changed(ctx context.Context) {
 	select {
 	case <-m.tick.C:
@@ -112,7 +110,9 @@ func (*machine) Random(p []byte) error {
 	return err
 }
 
-func (*machine) PowerOff() error { return unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF) }
+func (*machine) PowerOff() error { return powerOff() }
+
+func powerOff() error { return unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF) }
 
 // Panic ends PID 1, which its kernel does not survive.
 func (*machine) Panic() { os.Exit(1) }
