@@ -38,7 +38,8 @@ var _ = Describe("The exit code", func() {
 
 	It("is 3 without images, and says how to build them", func(ctx context.Context) {
 		state := stateFolder()
-		r := invoke(ctx, "demo", "--guests", "fork", "--state", state, "--images", "/nonexistent", "--evidence", GinkgoT().TempDir())
+		r := invoke(ctx, "demo", "--guests", "fork", "--state", state, "--images", "/nonexistent",
+			"--evidence", GinkgoT().TempDir())
 		Expect(r.Code).To(Equal(3), r.Stderr)
 		Expect(r.Stderr).To(ContainSubstring("cloudtwin image build"))
 		expectNothingLeft(state)

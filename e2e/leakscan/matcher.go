@@ -49,8 +49,8 @@ func newMatcher(keys []Key) *matcher {
 // multiplier spreads a word over the upper bits of the product (Knuth, multiplicative hashing by the golden ratio).
 const multiplier = 0x9E3779B97F4A7C15
 
-// find calls found for every stretch in buf, each once. It looks at every byte of gigabytes that nobody else has, so the
-// race detector is kept out of it: with it, it takes ten times as long.
+// find calls found for every stretch in buf, each once. It looks at every byte of gigabytes that nobody else has, so
+// the race detector is kept out of it: with it, it takes ten times as long.
 //
 //go:norace
 func (m *matcher) find(buf []byte, found func(match)) {

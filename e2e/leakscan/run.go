@@ -148,8 +148,8 @@ func (p Process) mayHold(key string) bool {
 // residue reports whether a copy of the key may lie in freed memory of a process that had it in clear for a moment and
 // could not wipe it all. A cloud takes a USERPK in as the form of an HTTP request: net/http's buffers, the unescaped
 // strings of net/url and the parsed key of crypto/x509 cannot be wiped from outside. It makes LBPKs, of which
-// crypto/ecdsa and math/big keep copies, as they do in a node, which parses each once to see that it belongs to its certificate. A
-// delivery of a USERPK is not among the reasons: TestDeliveryLeavesNoKey shows that it leaves nothing.
+// crypto/ecdsa and math/big keep copies, as they do in a node, which parses each once to see that it belongs to its
+// certificate. A delivery of a USERPK is not among the reasons: TestDeliveryLeavesNoKey shows that it leaves nothing.
 func (p Process) residue(key string) bool {
 	return p.Role == Cloud && kind(key) == "USERPK" || p.Role != Guest && kind(key) == "LBPK"
 }

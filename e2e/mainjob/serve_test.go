@@ -20,6 +20,11 @@ var _ = Describe("A load balancer", Label("vm"), func() {
 			Eventually(client).WithTimeout(cloud.BootTimeout()).Should(twin.PresentCertificate(cert))
 			Eventually(client).WithTimeout(twin.ChangeTimeout).Should(twin.BeServing())
 		}
+
+		By("being what was asked for: a fork that failed would serve as well, booted cold")
+		status, err := lb.Status(ctx)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(cloud.Origin(ctx, status.Instances[0])).To(BeEquivalentTo(cloud.Mode))
 	})
 
 	It("passes requests of plain listeners and says whom they came from", func(ctx context.Context) {

@@ -42,6 +42,12 @@ func (t *Twin) Stage(ctx context.Context, id string) (string, error) {
 	return i.Stage, err
 }
 
+// Origin returns how an instance's guest came to life: cold, fork, pooled, sim.
+func (t *Twin) Origin(ctx context.Context, id string) (string, error) {
+	i, err := t.instance(ctx, id)
+	return i.Guests, err
+}
+
 // Console returns what a guest wrote so far.
 func (t *Twin) Console(ctx context.Context, id string) (string, error) {
 	i, err := t.instance(ctx, id)

@@ -59,8 +59,8 @@ func TestDefine(t *testing.T) {
 				}
 				want := []string{
 					"-netdev", `{"addr":{"path":"/net/a,b=c","type":"unix"},"id":"net0","server":true,"type":"stream"}`,
-					"-device", `{"driver":"virtio-net-pci","guest_announce":false,"id":"nic0","mac":"02:00:0a:40:00:05","netdev":"net0",` +
-						`"romfile":""}`,
+					"-device", `{"driver":"virtio-net-pci","guest_announce":false,"id":"nic0","mac":"02:00:0a:40:00:05",` +
+						`"netdev":"net0","romfile":""}`,
 				}
 				if diff := cmp.Diff(want, args); diff != "" {
 					t.Error(diff)
