@@ -93,7 +93,11 @@ func Open(ctx context.Context, cfg Config) (*Driver, error) {
 
 func (d *Driver) connect() error {
 	err := onOneCPU(func() (err error) {
-		d.conn, err = libvirt.NewConnect(d.cfg.uri())
+		if d.cfg.embedded() {
+			d.conn, err = claimed.connect(d.cfg.uri())
+		} else {
+			d.conn, err = libvirt.NewConnect(d.cfg.uri())
+		}
 		return err
 	})
 	if err != nil {
@@ -101,8 +105,7 @@ func (d *Driver) connect() error {
 	}
 	d.callback, err = d.conn.DomainEventLifecycleRegister(nil, d.onLifecycle)
 	if err != nil {
-		_, closeErr := d.conn.Close()
-		return errors.Join(unavailable("subscribe to libvirt's events", err), closeErr)
+		return errors.Join(unavailable("subscribe to libvirt's events", err), claimed.release(d.conn))
 	}
 	return nil
 }
@@ -134,7 +137,7 @@ func (d *Driver) disconnect() error {
 		defer claimed.leave()
 	}
 	err := d.conn.DomainEventDeregister(d.callback)
-	if _, closeErr := d.conn.Close(); closeErr != nil {
+	if closeErr := claimed.release(d.conn); closeErr != nil {
 		err = errors.Join(err, closeErr)
 	}
 	loop.release()

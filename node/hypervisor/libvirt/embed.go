@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"github.com/gofrs/flock"
+	"libvirt.org/go/libvirt"
 
 	"github.com/cloudtwin/cloudtwin/node/hypervisor"
 )
@@ -24,6 +25,38 @@ type claim struct {
 	root string
 	lock *flock.Flock
 	open int // drivers of this process that use the root now
+	// conn is kept for the next driver: libvirt registers its own anew each time it is opened, and has room for some
+	// twenty.
+	conn *libvirt.Connect
+	lent bool
+}
+
+// connect returns a connection to the embedded libvirt, to be given back by release. Drivers that are open at the same
+// time have one each: libvirt follows the same events once a connection.
+func (c *claim) connect(uri string) (*libvirt.Connect, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.conn != nil && !c.lent {
+		c.lent = true
+		return c.conn, nil
+	}
+	conn, err := libvirt.NewConnect(uri)
+	if err == nil && c.conn == nil {
+		c.conn, c.lent = conn, true
+	}
+	return conn, err
+}
+
+// release takes a connection back.
+func (c *claim) release(conn *libvirt.Connect) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if conn == c.conn {
+		c.lent = false
+		return nil
+	}
+	_, err := conn.Close()
+	return err
 }
 
 var claimed claim
