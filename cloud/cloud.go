@@ -21,6 +21,7 @@ import (
 
 	"github.com/cloudtwin/cloudtwin/cloud/ec2"
 	"github.com/cloudtwin/cloudtwin/cloud/elb"
+	"github.com/cloudtwin/cloudtwin/cloud/fault/play"
 	"github.com/cloudtwin/cloudtwin/cloud/iam"
 	"github.com/cloudtwin/cloudtwin/cloud/journal"
 	"github.com/cloudtwin/cloudtwin/cloud/keydelivery"
@@ -51,8 +52,16 @@ type Config struct {
 	Dir string
 	// StoreEndpoints of an external etcd cluster; none means an embedded server.
 	StoreEndpoints []string
+	// StoreTimeout bounds each question to that cluster; what needs the answer then fails with store.ErrUnreachable. Zero
+	// means store.DefaultAnswerTimeout.
+	StoreTimeout time.Duration
+	// RootKey names a key on a PKCS#11 token that takes the place of the root key's file, see iam.ParseTokenURI; empty
+	// means the file.
+	RootKey string
 	// Journal is the file of events.
 	Journal string
+	// Faults is the file that keeps the faults which are loaded; empty means none.
+	Faults string
 	// APIAddress is host:port of the API over HTTP; default 127.0.0.1:0, a free port.
 	APIAddress string
 	// TLSAddress is host:port of the API over TLS; default 127.0.0.1:0.
@@ -67,6 +76,14 @@ type Config struct {
 	UnprivilegedPorts bool
 	// Replicas is the number of LBVMs per load balancer; default 1.
 	Replicas int
+	// LBCertLife is how long an LBCERT of a load balancer's VM is valid, at least elb.MinLBCertLife; default 365 days. It
+	// is renewed before its end.
+	LBCertLife time.Duration
+	// LBVMOwner says in whose account LBVMs run; default elb.OwnerSystem.
+	LBVMOwner elb.Owner
+	// RoleCredentialsLife is how long the credentials of an instance's role are valid, 15 minutes to 12 hours; default
+	// 6 h. New ones are there 5 minutes before their end.
+	RoleCredentialsLife time.Duration
 	// TerminatedRetention is how long a terminated instance can still be described; default 1 h.
 	TerminatedRetention time.Duration
 	// MinDeliveryProfile is the least profile of the key-delivery protocol that is answered, 1 or 2; zero means 1 when
@@ -143,6 +160,7 @@ type Cloud struct {
 	placement *placement.Service
 	ec2       *ec2.Service
 	elb       *elb.Service
+	faults    *play.Player
 
 	api, apiTLS net.Listener
 	handed      *handed // connections to apiTLS that come from within the process
@@ -171,7 +189,8 @@ func Start(ctx context.Context, cfg Config) (*Cloud, error) {
 }
 
 func (c *Cloud) openRecords(ctx context.Context) (err error) {
-	sc := store.Config{Endpoints: c.cfg.StoreEndpoints}
+	sc := store.Config{Endpoints: c.cfg.StoreEndpoints, AnswerTimeout: c.cfg.StoreTimeout, Trouble: c.storeTrouble,
+		Written: c.recordWrites}
 	if len(sc.Endpoints) == 0 {
 		sc.Dir = c.cfg.Dir
 	}
@@ -183,14 +202,18 @@ func (c *Cloud) openRecords(ctx context.Context) (err error) {
 		return err
 	}
 	c.onClose(c.journal.Close)
+	c.recordStart(ctx)
+	c.openFaults()
 	return nil
 }
 
 func (c *Cloud) startServices(ctx context.Context) (err error) {
 	cfg := c.cfg
 	c.iam, err = iam.New(ctx, iam.Config{Store: c.store, Journal: c.journal, Clock: cfg.Clock, Region: cfg.Region,
-		RootKeyFile: filepath.Join(cfg.Dir, "root.key"), Revoked: c.revoked,
-		MinDeliveryProfile: cfg.MinDeliveryProfile})
+		RootKeyFile: filepath.Join(cfg.Dir, iam.RootKeyFileName), RootKeyURI: cfg.RootKey,
+		Revoked: c.whyRevoked, SessionRevoked: c.sessionRevoked,
+		InstanceSessionLife: cfg.RoleCredentialsLife,
+		MinDeliveryProfile:  cfg.MinDeliveryProfile, Shorten: c.shortenSession})
 	if err != nil {
 		return err
 	}
@@ -215,16 +238,22 @@ func (c *Cloud) startServices(ctx context.Context) (err error) {
 	c.onClose(func() error { c.placement.Close(); return nil })
 	if c.ec2, err = ec2.New(ctx, ec2.Config{Store: c.store, IAM: c.iam, Placement: c.placement, Journal: c.journal,
 		Clock: cfg.Clock, Region: cfg.Region, Images: cfg.Images, Services: c.nodeServices,
-		TerminatedRetention: cfg.TerminatedRetention}); err != nil {
+		UnprivilegedPorts: cfg.UnprivilegedPorts, Seal: c.iam.Seal, Open: c.iam.Open,
+		TerminatedRetention: cfg.TerminatedRetention, Shorten: c.shortenLBCert}); err != nil {
 		return err
 	}
 	c.onClose(func() error { c.ec2.Close(); return nil })
+	c.followIAMCerts()
 	if c.elb, err = elb.New(ctx, elb.Config{Store: c.store, IAM: c.iam, EC2: c.ec2, Journal: c.journal,
 		Clock: cfg.Clock, Region: cfg.Region, SystemAccountID: SystemAccountID, Replicas: cfg.Replicas,
-		UnprivilegedPorts: cfg.UnprivilegedPorts, OriginalGuestAddress: cfg.originalGuestAddress()}); err != nil {
+		UnprivilegedPorts: cfg.UnprivilegedPorts, OriginalGuestAddress: cfg.originalGuestAddress(),
+		LBCertLife: cfg.LBCertLife, Owner: cfg.LBVMOwner}); err != nil {
 		return err
 	}
 	c.onClose(func() error { c.elb.Close(); return nil })
+	c.iam.SetResourceKeys("ec2", c.ec2)
+	c.iam.SetResourceKeys("elasticloadbalancing", c.elb)
+	c.iam.SetLinkedRoleUse(c.elb.LoadBalancersOf)
 	return nil
 }
 
@@ -238,14 +267,12 @@ func (c Config) originalGuestAddress() string {
 	return ""
 }
 
-// revoked says that an LBCERT is no longer good because its instance has ended or was never there.
-func (c *Cloud) revoked(ctx context.Context, cert *x509.Certificate) (bool, error) {
-	instance, err := c.ec2.Instance(ctx, cert.Subject.CommonName)
-	if errors.Is(err, ec2.ErrNotFound) {
-		return true, nil
-	}
-	return instance.State != ec2.Pending && instance.State != ec2.Running, err
+// whyRevoked and sessionRevoked ask ec2, which is made after iam; nobody is answered before it is there.
+func (c *Cloud) whyRevoked(ctx context.Context, cert *x509.Certificate) (string, error) {
+	return c.ec2.WhyRevoked(ctx, cert)
 }
+
+func (c *Cloud) sessionRevoked(instanceID string) bool { return c.ec2.SessionRevoked(instanceID) }
 
 func (c *Cloud) onClose(f func() error) { c.closers = append(c.closers, f) }
 

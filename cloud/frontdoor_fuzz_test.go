@@ -22,6 +22,7 @@ import (
 
 	"github.com/cloudtwin/cloudtwin/cloud/ec2"
 	"github.com/cloudtwin/cloudtwin/cloud/operator"
+	"github.com/cloudtwin/cloudtwin/fixtures/bounded"
 )
 
 // startForFuzz starts a whole cloud without nodes.
@@ -54,28 +55,30 @@ func FuzzFrontDoor(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, request []byte) {
-		conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", address)
-		if err != nil {
-			t.Fatalf("the cloud is gone: %v", err)
-		}
-		defer func() { _ = conn.Close() }()
-		_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
-		_, _ = conn.Write(request)
-		// Nothing more comes: a request that is cut off ends here.
-		if half, ok := conn.(*net.TCPConn); ok {
-			_ = half.CloseWrite()
-		}
-		answer, err := http.ReadResponse(bufio.NewReader(conn), nil)
-		if err != nil {
-			return // closed, as for what is not HTTP
-		}
-		defer func() { _ = answer.Body.Close() }()
-		body, _ := io.ReadAll(io.LimitReader(answer.Body, 1<<16))
-		// 501 and 505 are net/http's for a transfer encoding or version of HTTP that there is not.
-		if code := answer.StatusCode; code >= 500 && code != http.StatusNotImplemented &&
-			code != http.StatusHTTPVersionNotSupported {
-			t.Errorf("status %d for %q: %s", code, request, body)
-		}
+		bounded.Memory(t, len(request), func() {
+			conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", address)
+			if err != nil {
+				t.Fatalf("the cloud is gone: %v", err)
+			}
+			defer func() { _ = conn.Close() }()
+			_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
+			_, _ = conn.Write(request)
+			// Nothing more comes: a request that is cut off ends here.
+			if half, ok := conn.(*net.TCPConn); ok {
+				_ = half.CloseWrite()
+			}
+			answer, err := http.ReadResponse(bufio.NewReader(conn), nil)
+			if err != nil {
+				return // closed, as for what is not HTTP
+			}
+			defer func() { _ = answer.Body.Close() }()
+			body, _ := io.ReadAll(io.LimitReader(answer.Body, 1<<16))
+			// 501 and 505 are net/http's for a transfer encoding or version of HTTP that there is not.
+			if code := answer.StatusCode; code >= 500 && code != http.StatusNotImplemented &&
+				code != http.StatusHTTPVersionNotSupported {
+				t.Errorf("status %d for %q: %s", code, request, body)
+			}
+		})
 	})
 }
 
@@ -104,17 +107,19 @@ func FuzzSignedForm(f *testing.F) {
 	}
 	credentials := aws.Credentials{AccessKeyID: keys.AccessKeyID, SecretAccessKey: keys.SecretAccessKey}
 	f.Fuzz(func(t *testing.T, form string) {
-		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "http://127.0.0.1/", strings.NewReader(form))
-		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-		if err := v4.NewSigner().SignHTTP(t.Context(), credentials, r, sha256Hex([]byte(form)), "iam", "us-east-1",
-			time.Now()); err != nil {
-			t.Skip("cannot be signed")
-		}
-		w := httptest.NewRecorder()
-		handler.ServeHTTP(w, r)
-		if w.Code >= http.StatusInternalServerError {
-			t.Errorf("status %d for %q: %s", w.Code, form, bytes.TrimSpace(w.Body.Bytes()))
-		}
+		bounded.Memory(t, len(form), func() {
+			r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "http://127.0.0.1/", strings.NewReader(form))
+			r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+			if err := v4.NewSigner().SignHTTP(t.Context(), credentials, r, sha256Hex([]byte(form)), "iam", "us-east-1",
+				time.Now()); err != nil {
+				t.Skip("cannot be signed")
+			}
+			w := httptest.NewRecorder()
+			handler.ServeHTTP(w, r)
+			if w.Code >= http.StatusInternalServerError {
+				t.Errorf("status %d for %q: %s", w.Code, form, bytes.TrimSpace(w.Body.Bytes()))
+			}
+		})
 	})
 }
 
@@ -141,33 +146,35 @@ func FuzzOperator(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, request []byte) {
-		if bytes.Contains(request, []byte("/shutdown")) {
-			t.Skip("it would do as it is told")
-		}
-		conn, err := (&net.Dialer{}).DialContext(t.Context(), "unix", path)
-		if err != nil {
-			t.Fatalf("the operator's door is gone: %v", err)
-		}
-		defer func() { _ = conn.Close() }()
-		_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
-		_, _ = conn.Write(request)
-		if half, ok := conn.(*net.UnixConn); ok {
-			_ = half.CloseWrite()
-		}
-		answer, err := http.ReadResponse(bufio.NewReader(conn), nil)
-		if err != nil {
-			if errors.Is(err, context.DeadlineExceeded) {
-				t.Errorf("no answer to %q", request)
+		bounded.Memory(t, len(request), func() {
+			if bytes.Contains(request, []byte("/shutdown")) {
+				t.Skip("it would do as it is told")
 			}
-			return
-		}
-		defer func() { _ = answer.Body.Close() }()
-		body, _ := io.ReadAll(io.LimitReader(answer.Body, 1<<16))
-		// A client that ends its side early may be taken for one that has hung up.
-		if code := answer.StatusCode; code >= 500 && code != http.StatusNotImplemented &&
-			code != http.StatusHTTPVersionNotSupported && !bytes.Contains(body, []byte("context canceled")) {
-			t.Errorf("status %d for %q: %s", code, request, body)
-		}
+			conn, err := (&net.Dialer{}).DialContext(t.Context(), "unix", path)
+			if err != nil {
+				t.Fatalf("the operator's door is gone: %v", err)
+			}
+			defer func() { _ = conn.Close() }()
+			_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
+			_, _ = conn.Write(request)
+			if half, ok := conn.(*net.UnixConn); ok {
+				_ = half.CloseWrite()
+			}
+			answer, err := http.ReadResponse(bufio.NewReader(conn), nil)
+			if err != nil {
+				if errors.Is(err, context.DeadlineExceeded) {
+					t.Errorf("no answer to %q", request)
+				}
+				return
+			}
+			defer func() { _ = answer.Body.Close() }()
+			body, _ := io.ReadAll(io.LimitReader(answer.Body, 1<<16))
+			// A client that ends its side early may be taken for one that has hung up.
+			if code := answer.StatusCode; code >= 500 && code != http.StatusNotImplemented &&
+				code != http.StatusHTTPVersionNotSupported && !bytes.Contains(body, []byte("context canceled")) {
+				t.Errorf("status %d for %q: %s", code, request, body)
+			}
+		})
 	})
 }
 

@@ -56,7 +56,7 @@ func newOriginal(t *testing.T) *original {
 	o := &original{cloud: c}
 	nodeKey := o.addNode(t)
 	o.createLoadBalancer(t)
-	for deadline := time.Now().Add(20 * time.Second); ; {
+	for deadline := time.Now().Add(time.Minute); ; {
 		if list := c.ec2.Instances(); len(list) == 1 && list[0].Credential != nil {
 			o.inst = list[0]
 			break

@@ -3,6 +3,7 @@ package cloud
 import (
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"math/big"
 	"path/filepath"
 	"testing"
 
@@ -19,8 +20,8 @@ func TestRevoked(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = c.Close() }()
-	cert := &x509.Certificate{Subject: pkix.Name{CommonName: "i-0123456789abcdef0"}}
-	if revoked, err := c.revoked(t.Context(), cert); err != nil || !revoked {
-		t.Errorf("LBCERT of an instance that never was: revoked %t, %v", revoked, err)
+	cert := &x509.Certificate{SerialNumber: big.NewInt(7), Subject: pkix.Name{CommonName: "i-0123456789abcdef0"}}
+	if why, err := c.whyRevoked(t.Context(), cert); err != nil || why != "there is no such instance" {
+		t.Errorf("LBCERT of an instance that never was: %q, %v", why, err)
 	}
 }

@@ -70,20 +70,22 @@ func (c *Cloud) serve(context.Context) error {
 
 // frontDoor binds the services to the API.
 func (c *Cloud) frontDoor() api.Config {
-	stsService := sts.New(c.iam)
+	stsService := sts.New(c.iam, sts.WithClock(c.cfg.Clock))
 	return api.Config{
 		Identity: c.iam, Authorizer: c.iam, Journal: c.journal, Logger: c.cfg.Logger, Clock: c.cfg.Clock,
-		Region: c.cfg.Region,
+		Trouble: c.faults.API,
 		Services: []api.Binding{
 			{Service: iammodel.Service(), Operations: iammodel.Operations(), Handlers: iammodel.Handlers(c.iam),
-				Resources: c.iam.Resources, Raw: map[string]api.RawHandler{
-					keydelivery.Action: c.iam.DownloadServerCertificate}},
+				Resources: c.iam.Resources, Conditions: c.iam.Conditions, Raw: map[string]api.RawHandler{
+					keydelivery.Action: c.iam.DownloadServerCertificate}, Refused: map[string]api.RefusedFunc{
+					keydelivery.Action: c.auditUnsigned}},
 			{Service: stsmodel.Service(), Operations: stsmodel.Operations(), Handlers: stsmodel.Handlers(stsService),
-				Resources: stsService.Resources, SelfAuthorized: stsService.SelfAuthorized()},
+				Resources: stsService.Resources, SelfAuthorized: stsService.SelfAuthorized(),
+				Conditions: stsService.Conditions, Unsigned: stsService.Unsigned()},
 			{Service: ec2model.Service(), Operations: ec2model.Operations(), Handlers: ec2model.Handlers(c.ec2),
-				Resources: c.ec2.Resources},
+				Resources: c.ec2.Resources, Conditions: c.ec2.Conditions},
 			{Service: elbmodel.Service(), Operations: elbmodel.Operations(), Handlers: elbmodel.Handlers(c.elb),
-				Resources: c.elb.Resources, Raw: map[string]api.RawHandler{
+				Resources: c.elb.Resources, Conditions: c.elb.Conditions, Raw: map[string]api.RawHandler{
 					servo.DescribeAction: c.elb.DescribeLoadBalancersByServo, servo.PutAction: c.elb.PutServoStates}},
 		},
 	}
@@ -98,6 +100,8 @@ func (c *Cloud) serveNodes() error {
 	c.grpc = nodelink.NewServer(nodelink.ServerTLS(cert, ca.Pool()))
 	nodelink.RegisterEnrolmentServer(c.grpc, c.placement.EnrolmentServer())
 	nodelink.RegisterNodeLinkServer(c.grpc, c.ec2.NodeServer())
+	nodelink.RegisterNodeFaultsServer(c.grpc, c.faults.Server(c.admitNode))
+	nodelink.RegisterNodeScreensServer(c.grpc, c.ec2.ScreenServer(c.admitNode))
 	c.background("nodes", func() error { return c.grpc.Serve(c.nodes) })
 	return nil
 }

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -9,13 +10,13 @@ import (
 	"crypto/subtle"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -32,6 +33,8 @@ const (
 	keyFile  = "node.key"     // NODEPK, PKCS#8 PEM, mode 0600
 	certFile = "node.crt"     // NODECERT
 	caFile   = "cloud-ca.crt" // what signed it and the cloud's own certificates
+
+	removedFile = "removed" // why there is none any more
 )
 
 const (
@@ -39,9 +42,12 @@ const (
 	enrolPause   = 500 * time.Millisecond
 )
 
-// anew is how a node whose identity is lost gets into the cloud again: its old name stays taken, so that nobody with a
-// token takes its place.
-const anew = "enrol under another name with a new token"
+// anew is how a node whose identity is lost gets into the cloud again: its old name stays taken until the operator
+// frees it, so that nobody with a token takes its place.
+func anew(id string) string {
+	return fmt.Sprintf("free the name with 'cloudtwin node remove %s' on the cloud and enrol with a new token, or enrol "+
+		"under another name", id)
+}
 
 // identity is who the node is.
 type identity struct {
@@ -57,32 +63,62 @@ func (i *identity) tls() *tls.Config {
 	return nodelink.NodeTLS(tls.Certificate{Certificate: [][]byte{i.cert.Raw}, PrivateKey: i.key, Leaf: i.cert}, pool)
 }
 
-// loadOrEnrol returns the identity in the node's folder, or enrols with the token and keeps what it gets.
-func loadOrEnrol(ctx context.Context, cfg Config) (*identity, error) {
-	i, err := loadIdentity(cfg.Dir)
-	if err == nil {
-		return i, i.check(cfg.ID, time.Now())
-	}
-	if !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%w: %w; bring %s back from a copy, or move it away and %s", ErrIdentity, err, cfg.Dir, anew)
-	}
-	if cfg.Token == "" {
-		return nil, fmt.Errorf("%w: %s holds none; start it with an enrolment token", ErrIdentity, cfg.Dir)
+// loadOrEnrol returns the identities in the node's folder, or enrols with the token and keeps what it gets.
+func loadOrEnrol(ctx context.Context, cfg Config) (*keyring, error) {
+	r, err := openKeyring(cfg.Dir, time.Now())
+	switch {
+	case err == nil:
+		expired := r.present.check(cfg.ID, time.Now())
+		if !errors.Is(expired, errExpired) || cfg.Token == "" {
+			return r, expired
+		}
+		cfg.ID = r.present.id // with a token it may enrol again, if the operator has freed its name
+	case !errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("%w: %w; bring %s back from a copy, or move it away and %s", ErrIdentity, err, cfg.Dir,
+			anew(cmp.Or(cfg.ID, "NODE-ID")))
+	case cfg.Token == "":
+		return nil, fmt.Errorf("%w: %s", ErrIdentity, noneIn(cfg.Dir))
 	}
 	if cfg.ID == "" {
 		if cfg.ID, err = os.Hostname(); err != nil {
 			return nil, fmt.Errorf("name the node: %w", err)
 		}
 	}
-	return enrol(ctx, cfg)
+	i, err := enrol(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	return &keyring{dir: cfg.Dir, present: i}, nil
 }
+
+// noneIn says why a folder holds no identity.
+func noneIn(dir string) string {
+	why, err := os.ReadFile(filepath.Join(dir, removedFile))
+	if err != nil {
+		return dir + " holds none; start it with an enrolment token"
+	}
+	return strings.TrimSpace(string(why)) + "; to join again, start it with a new enrolment token"
+}
+
+// errExpired means that NODECERT's validity has ended.
+var errExpired = errors.New("its certificate ended")
 
 func (i *identity) check(wantID string, now time.Time) error {
 	if wantID != "" && wantID != i.id {
 		return fmt.Errorf("%w: the folder belongs to node %s, not %s", ErrIdentity, i.id, wantID)
 	}
 	if now.After(i.cert.NotAfter) {
-		return fmt.Errorf("%w: its certificate ended on %s; enrol anew", ErrIdentity, i.cert.NotAfter.Format(time.DateOnly))
+		return fmt.Errorf("%w: %w on %s, before it was renewed; %s", ErrIdentity, errExpired,
+			i.cert.NotAfter.UTC().Format(time.DateOnly), anew(i.id))
+	}
+	return nil
+}
+
+// belongs says whether key, certificate and CA belong together.
+func (i *identity) belongs() error {
+	if !i.key.PublicKey.Equal(i.cert.PublicKey) || i.cert.Subject.CommonName != i.id ||
+		i.cert.CheckSignatureFrom(i.ca) != nil {
+		return errors.New("the cloud's node certificate is not for this node")
 	}
 	return nil
 }
@@ -97,49 +133,18 @@ func loadIdentity(dir string) (*identity, error) {
 	if err != nil {
 		return nil, damaged(err)
 	}
-	der, err := readPEM(filepath.Join(dir, keyFile), "PRIVATE KEY")
+	key, err := readKey(filepath.Join(dir, keyFile))
 	if err != nil {
 		return nil, damaged(err)
 	}
-	defer clear(der)
-	parsed, err := x509.ParsePKCS8PrivateKey(der)
-	if err != nil {
-		return nil, fmt.Errorf("read %s: not a PKCS#8 key", keyFile)
-	}
-	key, ok := parsed.(*ecdsa.PrivateKey)
-	if !ok || !key.PublicKey.Equal(cert.PublicKey) {
-		return nil, fmt.Errorf("read %s: the key is not that of %s", keyFile, certFile)
+	if !key.PublicKey.Equal(cert.PublicKey) {
+		return nil, errMismatch
 	}
 	return &identity{id: cert.Subject.CommonName, key: key, cert: cert, ca: ca}, nil
 }
 
 // damaged keeps a missing second file from looking like a node that never enrolled.
 func damaged(err error) error { return fmt.Errorf("the folder is damaged: %v", err) } //nolint:errorlint // on purpose
-
-func readCertificate(path string) (*x509.Certificate, error) {
-	der, err := readPEM(path, "CERTIFICATE")
-	if err != nil {
-		return nil, err
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", path, err)
-	}
-	return cert, nil
-}
-
-func readPEM(path, kind string) ([]byte, error) {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return nil, err
-	}
-	defer clear(text)
-	block, _ := pem.Decode(text)
-	if block == nil || block.Type != kind {
-		return nil, fmt.Errorf("read %s: no PEM block %s", path, kind)
-	}
-	return block.Bytes, nil
-}
 
 // enrol makes NODEPK, asks for NODECERT and keeps both. NODEPK never leaves the node.
 func enrol(ctx context.Context, cfg Config) (*identity, error) {
@@ -151,9 +156,7 @@ func enrol(ctx context.Context, cfg Config) (*identity, error) {
 	if err != nil {
 		return nil, fmt.Errorf("enrol node: %w", err)
 	}
-	csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{
-		Subject: pkix.Name{CommonName: cfg.ID},
-	}, key)
+	csr, err := request(key, cfg.ID)
 	if err != nil {
 		return nil, fmt.Errorf("enrol node: %w", err)
 	}
@@ -164,7 +167,7 @@ func enrol(ctx context.Context, cfg Config) (*identity, error) {
 	defer func() { _ = conn.Close() }()
 	answer, err := askEnrolment(ctx, nodelink.NewEnrolmentClient(conn), &nodelink.EnrolRequest{
 		Token: cfg.Token, NodeId: cfg.ID, CsrDer: csr,
-	})
+	}, cfg.OnLink)
 	if err != nil {
 		return nil, enrolError(cfg, err)
 	}
@@ -175,16 +178,20 @@ func enrol(ctx context.Context, cfg Config) (*identity, error) {
 	return i, i.save(cfg.Dir)
 }
 
-// askEnrolment repeats the call while the cloud cannot be reached, until ctx ends.
-func askEnrolment(ctx context.Context, client nodelink.EnrolmentClient,
-	in *nodelink.EnrolRequest) (*nodelink.EnrolResponse, error) {
-	for {
+// askEnrolment repeats the call while the cloud cannot be reached, until ctx ends. waiting is told once that it does.
+func askEnrolment(ctx context.Context, client nodelink.EnrolmentClient, in *nodelink.EnrolRequest,
+	waiting func(error)) (*nodelink.EnrolResponse, error) {
+	for told := false; ; {
 		one, cancel := context.WithTimeout(ctx, enrolTimeout)
 		answer, err := client.Enrol(one, in)
 		cancel()
 		code := status.Code(err)
 		if err == nil || code != codes.Unavailable && code != codes.DeadlineExceeded {
 			return answer, err
+		}
+		if !told {
+			told = true
+			waiting(err)
 		}
 		timer := time.NewTimer(enrolPause)
 		select {
@@ -201,7 +208,7 @@ func enrolError(cfg Config, err error) error {
 	switch status.Code(err) { //nolint:exhaustive // the others need no advice
 	case codes.AlreadyExists:
 		return fmt.Errorf("%w: the cloud at %s knows a node %s, and %s does not hold that node's identity; bring the "+
-			"folder back from a copy, or %s", ErrIdentity, cfg.CloudAddress, cfg.ID, cfg.Dir, anew)
+			"folder back from a copy, or %s", ErrIdentity, cfg.CloudAddress, cfg.ID, cfg.Dir, anew(cfg.ID))
 	case codes.PermissionDenied:
 		return fmt.Errorf("%w: the cloud at %s refused the enrolment token, which is used, expired or another cloud's; "+
 			"take a new one", ErrIdentity, cfg.CloudAddress)
@@ -230,35 +237,23 @@ func checkAnswer(answer *nodelink.EnrolResponse, token nodelink.Token, key *ecds
 	if subtle.ConstantTimeCompare(sum[:], token.CAHash[:]) != 1 {
 		return nil, errors.New("the cloud's CA is not the one that the token names")
 	}
-	if !key.PublicKey.Equal(cert.PublicKey) || cert.Subject.CommonName != id || cert.CheckSignatureFrom(ca) != nil {
-		return nil, errors.New("the cloud's node certificate is not for this node")
-	}
-	return &identity{id: id, key: key, cert: cert, ca: ca}, nil
+	i := &identity{id: id, key: key, cert: cert, ca: ca}
+	return i, i.belongs()
 }
 
+// save keeps a new identity in place of whatever the folder holds.
 func (i *identity) save(dir string) error {
-	der, err := x509.MarshalPKCS8PrivateKey(i.key)
-	if err != nil {
-		return fmt.Errorf("encode NODEPK: %w", err)
-	}
-	defer clear(der)
-	key := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
-	defer clear(key)
-	for _, f := range []struct {
-		name string
-		data []byte
-	}{
-		{keyFile, key},
-		{caFile, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: i.ca.Raw})},
-		{certFile, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: i.cert.Raw})},
-	} {
-		path := filepath.Join(dir, f.name)
-		if err := os.WriteFile(path+".new", f.data, 0o600); err != nil {
-			return fmt.Errorf("keep the node's identity: %w", err)
-		}
-		if err := os.Rename(path+".new", path); err != nil {
+	for _, name := range []string{certFile, removedFile} {
+		if err := os.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("keep the node's identity: %w", err)
 		}
 	}
-	return nil
+	clearRenewals(dir)
+	if err := writeKey(dir, keyFile, i.key); err != nil {
+		return err
+	}
+	if err := writeCertificate(dir, caFile, i.ca); err != nil {
+		return err
+	}
+	return writeCertificate(dir, certFile, i.cert)
 }

@@ -5,6 +5,7 @@ package node
 
 import (
 	"context"
+	"crypto/ecdsa"
 	"crypto/hkdf"
 	"crypto/sha256"
 	"errors"
@@ -16,12 +17,12 @@ import (
 	"path/filepath"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
-
-	"google.golang.org/grpc"
 
 	"github.com/cloudtwin/cloudtwin/cloud/nodelink"
 	"github.com/cloudtwin/cloudtwin/node/controller"
+	"github.com/cloudtwin/cloudtwin/node/fault"
 	"github.com/cloudtwin/cloudtwin/node/hypervisor"
 	"github.com/cloudtwin/cloudtwin/node/imds"
 	"github.com/cloudtwin/cloudtwin/node/vnet"
@@ -45,15 +46,21 @@ type Config struct {
 	RunDir string
 	// MemoryMB is what the node offers to guests; default nine tenths of the host's memory.
 	MemoryMB int
-	// Cores is what it offers, and how many guests may boot at once; default the host's.
+	// Cores is what it offers, and what starts of guests may take at once; default the host's.
 	Cores int
 	// Guests is how guests come to life; default GuestsCold. With GuestsFork a driver that cannot fork boots them cold.
 	Guests GuestMode
 	// Pooled is how many forks of each image's default shape are kept ready, paused, for the next guests; default none.
 	Pooled int
+	// Capture keeps the headers of each guest's latest frames in its folder, at most 4 MB of them; default not.
+	Capture bool
 	// TemplateDir keeps the templates of forks, shared by all nodes of a user; default cloudtwin/templates in the user's
 	// cache folder.
 	TemplateDir string
+	// Untemplated names images whose guests know nothing of templates, which are those of delivery profile 1.
+	Untemplated []string
+	// Displays names images whose guests get a display.
+	Displays []string
 	// MediumLife is the longest time that a credential medium exists; default 120 s.
 	MediumLife time.Duration
 	// Heartbeat is the pause between reports when nothing happens; default 5 s.
@@ -61,8 +68,17 @@ type Config struct {
 	// HandOver and Listen are for many nodes in one process: see vnet.Config. Nil means the kernel's connections.
 	HandOver func(target string) func(conn net.Conn)
 	Listen   func(ctx context.Context, network, address string) (net.Listener, error)
-	Logger   *slog.Logger // default: silence
+	// OnLink is told when the connection to the cloud is made (nil), and once when it is lost or cannot be made; from any
+	// goroutine. Default: nobody.
+	OnLink func(err error)
+	// Kill has a fault that kills the node happen, and starts the node again after a time; it must not wait for that. See
+	// Abandon. Nil: the process is killed.
+	Kill   func(down time.Duration)
+	Logger *slog.Logger // default: silence
 }
+
+// ErrRemoved means that the cloud's operator removed the node. Its guests were ended, and its identity is gone.
+var ErrRemoved = controller.ErrRemoved
 
 // GuestMode is how a node's guests come to life.
 type GuestMode = controller.GuestMode
@@ -106,7 +122,12 @@ type Node struct {
 	id         string
 	network    *vnet.Network
 	controller *controller.Controller
-	conn       *grpc.ClientConn
+	trouble    *fault.Node
+	screens    screens
+	abandoned  atomic.Bool
+	ring       *keyring
+	renewer    *renewer
+	door       *door
 	run        *runDir
 	unlock     func()
 	cancel     context.CancelFunc
@@ -127,6 +148,9 @@ func Start(ctx context.Context, cfg Config) (*Node, error) {
 	if cfg.Cores == 0 {
 		cfg.Cores = runtime.NumCPU()
 	}
+	if cfg.OnLink == nil {
+		cfg.OnLink = func(error) {}
+	}
 	unlock, err := lock(cfg.Dir)
 	if err != nil {
 		return nil, err
@@ -141,11 +165,12 @@ func Start(ctx context.Context, cfg Config) (*Node, error) {
 }
 
 func start(ctx context.Context, cfg Config) (_ *Node, err error) {
-	identity, err := loadOrEnrol(ctx, cfg)
+	ring, err := loadOrEnrol(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}
-	n := &Node{id: identity.id, done: make(chan struct{})}
+	identity, _ := ring.now()
+	n := &Node{id: identity.id, ring: ring, done: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			n.release()
@@ -156,22 +181,31 @@ func start(ctx context.Context, cfg Config) (_ *Node, err error) {
 	}
 	if n.network, err = vnet.New(vnet.Config{
 		HandOver: cfg.HandOver, Listen: cfg.Listen, Logger: cfg.Logger,
+		// Called for guests alone, which the controller plugs in.
+		Dropped: func(id string, reasons map[string]uint64) { n.controller.FramesDropped(id, reasons) },
 	}); err != nil {
 		return nil, fmt.Errorf("make the guests' network: %w", err)
 	}
-	if n.conn, err = nodelink.Dial(cfg.CloudAddress, identity.tls()); err != nil {
+	if n.door, err = openDoor(cfg.CloudAddress, identity); err != nil {
 		return nil, err
 	}
+	n.renewer = n.newRenewer(cfg.Logger)
+	n.trouble = fault.New(fault.Config{NodeID: identity.id, Driver: cfg.Driver, Network: n.network, Kill: cfg.Kill,
+		Logger: cfg.Logger})
+	n.screens = screens{driver: cfg.Driver, gate: n.trouble.Gate, log: cfg.Logger}
 	templates, err := templateDir(cfg)
 	if err != nil {
 		return nil, err
 	}
 	n.controller, err = controller.New(controller.Config{
-		NodeID: identity.id, Key: identity.key, Driver: cfg.Driver, Network: n.network,
-		Cloud: nodelink.NewNodeLinkClient(n.conn), Images: cfg.Images, Dir: cfg.Dir, SocketDir: n.run.sockets,
-		MediaDir: n.run.media, Status: statusOf(cfg), ColdBoots: cfg.Cores, MediumLife: cfg.MediumLife,
-		Heartbeat: cfg.Heartbeat, Guests: cfg.Guests, TemplateDir: templates, Pooled: cfg.Pooled, FreeMemory: freeMemory(cfg),
-		Logger: cfg.Logger,
+		NodeID: identity.id, Keys: ring.keys, Driver: cfg.Driver, Network: n.network,
+		Cloud: n.door, Images: cfg.Images, Dir: cfg.Dir, SocketDir: n.run.sockets,
+		MediaDir: n.run.media, Status: n.statusOf(cfg), Trouble: n.trouble, Abandon: n.abandoned.Load,
+		Cores: cfg.Cores, BootTurn: bootTurn(cfg, identity.id), MediumLife: cfg.MediumLife,
+		Heartbeat: cfg.Heartbeat, Guests: cfg.Guests, TemplateDir: templates, Pooled: cfg.Pooled,
+		Capture: cfg.Capture, FreeMemory: n.freeMemory(cfg),
+		Untemplated: cfg.Untemplated, Displays: cfg.Displays,
+		OnLink: n.onLink(cfg), OnRenew: n.renewer.wake, OnRefused: n.renewer.refused, Logger: cfg.Logger,
 	})
 	if err != nil {
 		return nil, err
@@ -182,11 +216,61 @@ func start(ctx context.Context, cfg Config) (_ *Node, err error) {
 	// The node outlives the call that starts it; Close ends it.
 	runCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	n.cancel = cancel
-	go func() {
-		defer close(n.done)
-		n.err = n.controller.Run(runCtx)
-	}()
+	go n.work(runCtx)
 	return n, nil
+}
+
+// work runs the node until ctx ends or the cloud wants nothing more of it.
+func (n *Node) work(ctx context.Context) {
+	defer close(n.done)
+	renewing, stop := context.WithCancel(ctx)
+	var renewal sync.WaitGroup
+	renewal.Go(func() { n.renewer.run(renewing) })
+	renewal.Go(func() { n.trouble.Follow(renewing, n.door) })
+	renewal.Go(func() { n.screens.follow(renewing, n.door) })
+	n.err = n.controller.Run(ctx)
+	stop()
+	renewal.Wait()
+	if errors.Is(n.err, ErrRemoved) {
+		n.err = errors.Join(n.err, n.ring.forget(n.err.Error()))
+	}
+}
+
+// onLink tells of the connection to the cloud, and why it cannot be made if that is this node's own certificate.
+func (n *Node) onLink(cfg Config) func(error) {
+	return func(err error) {
+		if present, _ := n.ring.now(); err != nil {
+			if expired := present.check("", time.Now()); expired != nil {
+				err = fmt.Errorf("%w: %w", expired, err)
+			}
+		}
+		cfg.OnLink(err)
+	}
+}
+
+// newRenewer returns what renews the node's NODECERT over its own door.
+func (n *Node) newRenewer(log *slog.Logger) *renewer {
+	return &renewer{
+		ring: n.ring, asked: make(chan struct{}, 1), log: log,
+		needs: func(key *ecdsa.PrivateKey) bool { return n.controller.Needs(key) },
+		ask: func(ctx context.Context, csrDER []byte) ([]byte, error) {
+			answer, err := n.door.RenewCertificate(ctx, &nodelink.RenewCertificateRequest{CsrDer: csrDER})
+			return answer.GetNodeCertPem(), err
+		},
+		show: func(ctx context.Context, next *identity, csrDER []byte) (func(), error) {
+			p, err := n.door.open(next)
+			if err != nil {
+				return nil, err
+			}
+			if _, err := p.client.RenewCertificate(ctx, &nodelink.RenewCertificateRequest{CsrDer: csrDER}); err != nil {
+				return nil, errors.Join(err, p.conn.Close())
+			}
+			return func() {
+				n.door.change(p)
+				n.controller.Reconnect()
+			}, nil
+		},
+	}
 }
 
 // serveMetadata answers guests at the metadata address. The key of their session tokens follows from NODEPK, so that
@@ -203,6 +287,7 @@ func (n *Node) serveMetadata(i *identity, log *slog.Logger) error {
 	}
 	n.network.HandleHTTP(metadataAddress(), imds.New(imds.Config{
 		Source: n.controller, InstanceFrom: vnet.InstanceFrom, SetHopLimit: vnet.SetHopLimit, TokenKey: key, Logger: log,
+		Asked: n.controller.MetadataAsked, Clock: n.trouble.Now,
 	}))
 	return nil
 }
@@ -238,12 +323,26 @@ func (n *Node) Close() error {
 	return n.err
 }
 
+// Abandon ends the node as a killed process ends: at once, and with its media left where they are. The next Start on
+// the folder wipes them.
+func (n *Node) Abandon() error {
+	n.abandoned.Store(true)
+	n.once.Do(func() {
+		n.door.sever()
+		n.cancel()
+		<-n.done
+		n.release()
+		n.unlock()
+	})
+	return n.err
+}
+
 func (n *Node) release() {
 	if n.network != nil {
 		_ = n.network.Close()
 	}
-	if n.conn != nil {
-		_ = n.conn.Close()
+	if n.door != nil {
+		n.door.close()
 	}
 	if n.run != nil {
 		n.run.close()
@@ -251,11 +350,14 @@ func (n *Node) release() {
 }
 
 // statusOf returns what tells the node's capacity.
-func statusOf(cfg Config) func() *nodelink.NodeStatus {
+func (n *Node) statusOf(cfg Config) func() *nodelink.NodeStatus {
 	return func() *nodelink.NodeStatus {
 		// Asked each time: a driver knows its accelerator only once it has proved it.
 		info := cfg.Driver.Info()
 		total, free := offered(cfg)
+		if n.trouble.OutOfMemory() {
+			free = 0
+		}
 		return &nodelink.NodeStatus{
 			MemoryMbTotal: total, MemoryMbFree: min(free, total), Cores: uint32(cfg.Cores),
 			Hypervisor: info.Driver + " " + info.Version, Accelerator: info.Accelerator,
@@ -281,11 +383,14 @@ func offered(cfg Config) (total, free uint64) {
 }
 
 // freeMemory tells a start what it may take. Simulated guests take next to nothing, and many nodes may share a process.
-func freeMemory(cfg Config) func() (int, bool) {
-	if cfg.Guests == GuestsSim {
-		return nil
-	}
+func (n *Node) freeMemory(cfg Config) func() (int, bool) {
 	return func() (int, bool) {
+		if n.trouble.OutOfMemory() {
+			return 0, true
+		}
+		if cfg.Guests == GuestsSim {
+			return 0, false
+		}
 		total, free := hostMemoryMB()
 		return int(free), total > 0
 	}

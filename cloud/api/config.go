@@ -19,7 +19,6 @@ const (
 	DefaultMaxBody = 1 << 20
 	// DefaultRequestTimeout leaves room for a long poll of 60 s.
 	DefaultRequestTimeout = 75 * time.Second
-	DefaultRegion         = "us-east-1"
 )
 
 // IdentitySource knows secrets. Package iam implements it.
@@ -32,13 +31,20 @@ type IdentitySource interface {
 // Authorizer decides. Package iam implements it.
 type Authorizer interface {
 	// Authorize returns nil if caller may do action (iam:CreateUser) on every one of resources (ARNs, or "*"), and a
-	// *model.Error that the caller is meant to see if not. conditions are the request's condition keys.
+	// *model.Error that the caller is meant to see if not. conditions are
+	// the keys that the operation's own parameters answer; those of the request itself, such as aws:SourceIp, follow from
+	// the caller.
 	Authorize(ctx context.Context, caller authn.Caller, action string, resources []string,
 		conditions map[string][]string) error
 }
 
 // ResourcesFunc names the ARNs that an operation touches; nil means "*". An error is the answer to the request.
 type ResourcesFunc func(ctx context.Context, operation string, caller authn.Caller, input any) ([]string, error)
+
+// ConditionsFunc names the condition keys that an operation's own parameters answer. An error is the answer to the
+// request.
+type ConditionsFunc func(ctx context.Context, operation string, caller authn.Caller, input any) (
+	map[string][]string, error)
 
 // RawHandler answers an operation outside the AWS models, on the form as it was sent, each parameter once. It decides
 // itself whether the caller (authn.CallerFrom) may. Errors are treated as those of typed operations.
@@ -56,8 +62,14 @@ type Binding struct {
 	Resources ResourcesFunc
 	// SelfAuthorized names the operations that need no permission or check it themselves.
 	SelfAuthorized map[string]bool
+	// Conditions names the condition keys that are the operation's own, such as aws:RequestTag/KEY; nil means none.
+	Conditions ConditionsFunc
+	// Unsigned names the operations that callers without AWS credentials may call: what they send proves who they are.
+	Unsigned map[string]bool
 	// Raw are operations that the model does not have, by Action.
 	Raw map[string]RawHandler
+	// Refused is told, by operation, of requests whose HTTP signature does not hold.
+	Refused map[string]RefusedFunc
 }
 
 // Config is what the front door needs. Identity and Authorizer must be set.
@@ -67,12 +79,13 @@ type Config struct {
 	Services   []Binding
 	// Journal takes one event per request, kind "api.request". Nil drops them.
 	Journal *journal.Journal
+	// Trouble, for tests, is asked before an operation is carried out for a caller who is known. It may wait, until ctx
+	// ends; an error is the request's answer. Nil means that there is none.
+	Trouble func(ctx context.Context, operation string) error
 	// Logger takes the causes of our own faults; nil means slog.Default.
 	Logger *slog.Logger
 	// Clock tells the time of requests; nil means time.Now.
 	Clock func() time.Time
-	// Region is the value of the condition key aws:RequestedRegion; empty means DefaultRegion.
-	Region string
 	// MaxBody is the largest request body, in bytes; 0 means DefaultMaxBody.
 	MaxBody int64
 	// RequestTimeout ends the context of a handler; 0 means DefaultRequestTimeout.
@@ -144,9 +157,6 @@ func New(c Config) (http.Handler, error) {
 	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()
-	}
-	if c.Region == "" {
-		c.Region = DefaultRegion
 	}
 	if c.MaxBody == 0 {
 		c.MaxBody = DefaultMaxBody

@@ -2,6 +2,7 @@ package api
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -70,8 +71,8 @@ func (p *policyFake) Authorize(_ context.Context, c authn.Caller, action string,
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.asked = append(p.asked, action+" "+strings.Join(resources, ","))
-	if conditions["aws:SourceIp"][0] == "" || conditions["aws:RequestedRegion"][0] == "" {
-		return errors.New("condition keys are missing")
+	if c.SourceIP == "" || c.Transport == authn.TransportUnknown {
+		return errors.New("the caller lacks what condition keys are made of")
 	}
 	if action == p.deny {
 		return model.Errorf("AccessDenied", http.StatusForbidden,
@@ -153,6 +154,7 @@ func (f *elbFake) DescribeTags(context.Context, *elbmodel.DescribeTagsInput) (*e
 type ec2Fake struct {
 	mu   sync.Mutex
 	last *ec2model.RunInstancesInput
+	made string // the id of the next instance, i-1 when empty
 }
 
 func (f *ec2Fake) RunInstances(_ context.Context, in *ec2model.RunInstancesInput) (*ec2model.RunInstancesOutput,
@@ -161,7 +163,7 @@ func (f *ec2Fake) RunInstances(_ context.Context, in *ec2model.RunInstancesInput
 	defer f.mu.Unlock()
 	f.last = in
 	return &ec2model.RunInstancesOutput{
-		ReservationId: model.Ptr("r-1"), Instances: []ec2model.Instance{ec2Instance("i-1")},
+		ReservationId: model.Ptr("r-1"), Instances: []ec2model.Instance{ec2Instance(cmp.Or(f.made, "i-1"))},
 	}, nil
 }
 

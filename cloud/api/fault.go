@@ -39,6 +39,11 @@ func newFault(err error, t *target) fault {
 			status: http.StatusServiceUnavailable, code: "ServiceUnavailable", cause: err,
 			message: "The cloud's disk is full. Nothing was changed.",
 		}
+	case errors.Is(err, store.ErrUnreachable):
+		return fault{
+			status: http.StatusServiceUnavailable, code: "ServiceUnavailable", cause: err,
+			message: "The cloud's records cannot be reached for the moment. Whether anything was changed is not known.",
+		}
 	case errors.As(err, &signature):
 		return signatureFault(signature, ec2)
 	case errors.As(err, &known) && known.Status < http.StatusInternalServerError:

@@ -1,16 +1,14 @@
 package api
 
 import (
+	"bytes"
 	"errors"
-	"io"
 	"mime"
 	"net"
 	"net/http"
 	"net/url"
 	"path"
-	"strconv"
 	"strings"
-	"time"
 
 	"github.com/cloudtwin/cloudtwin/cloud/authn"
 	"github.com/cloudtwin/cloudtwin/cloud/model"
@@ -21,7 +19,7 @@ const formType = "application/x-www-form-urlencoded"
 // readForm returns the request's parameters, of query string and body, each of which may come once, and the body as
 // it was signed. The parameters of a presigned signature are left out.
 func readForm(w http.ResponseWriter, r *http.Request, limit int64) (url.Values, []byte, error) {
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
+	body, err := readBody(w, r, limit)
 	if err != nil {
 		var large *http.MaxBytesError
 		if errors.As(err, &large) {
@@ -30,9 +28,11 @@ func readForm(w http.ResponseWriter, r *http.Request, limit int64) (url.Values, 
 		return nil, nil, model.Errorf("IncompleteBody", http.StatusBadRequest, "The request's body ended early: %w",
 			err)
 	}
-	form, err := url.ParseQuery(r.URL.RawQuery)
-	if err != nil {
-		return nil, body, malformed("The query string is malformed: %w", err)
+	form := url.Values{}
+	if r.URL.RawQuery != "" {
+		if form, err = url.ParseQuery(r.URL.RawQuery); err != nil {
+			return nil, body, malformed("The query string is malformed: %w", err)
+		}
 	}
 	if len(body) > 0 {
 		if kind := r.Header.Get("Content-Type"); !isForm(kind) {
@@ -43,9 +43,10 @@ func readForm(w http.ResponseWriter, r *http.Request, limit int64) (url.Values, 
 		if err != nil {
 			return form, body, malformed("The body is malformed: %w", err)
 		}
-		for name, values := range posted {
-			form[name] = append(form[name], values...)
+		for name, values := range form {
+			posted[name] = append(values, posted[name]...)
 		}
+		form = posted
 	}
 	for name, values := range form {
 		if strings.HasPrefix(name, "X-Amz-") {
@@ -59,13 +60,21 @@ func readForm(w http.ResponseWriter, r *http.Request, limit int64) (url.Values, 
 	return form, body, nil
 }
 
+// readBody reads a body of at most limit bytes.
+func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
+	const room = 64 << 10 // more is made as it comes: what a client announces costs it nothing
+	body := bytes.NewBuffer(make([]byte, 0, min(max(r.ContentLength, 0), room)+bytes.MinRead))
+	_, err := body.ReadFrom(http.MaxBytesReader(w, r.Body, limit))
+	return body.Bytes(), err
+}
+
 func malformed(format string, args ...any) error {
 	return model.Errorf("MalformedQueryString", http.StatusBadRequest, format, args...)
 }
 
 // isForm tells whether a body of that type holds parameters. Some old clients send none.
 func isForm(contentType string) bool {
-	if contentType == "" {
+	if contentType == "" || contentType == formType || contentType == formType+"; charset=utf-8" {
 		return true
 	}
 	t, _, err := mime.ParseMediaType(contentType)
@@ -74,6 +83,9 @@ func isForm(contentType string) bool {
 
 // servesPath tells whether the front door answers at path: the root, and the paths of the original's services.
 func servesPath(p string) bool {
+	if p == "/" {
+		return true
+	}
 	p = path.Clean("/" + p)
 	name, ok := strings.CutPrefix(p, "/services/")
 	return p == "/" || ok && !strings.Contains(name, "/")
@@ -86,35 +98,4 @@ func sourceIP(r *http.Request) string {
 		return r.RemoteAddr
 	}
 	return host
-}
-
-// conditions are the global condition keys that a request itself answers.
-func conditions(r *http.Request, caller authn.Caller, now time.Time, region string) map[string][]string {
-	c := map[string][]string{
-		"aws:CurrentTime":      {now.UTC().Format(time.RFC3339)},
-		"aws:EpochTime":        {strconv.FormatInt(now.Unix(), 10)},
-		"aws:SecureTransport":  {strconv.FormatBool(r.TLS != nil)},
-		"aws:SourceIp":         {caller.SourceIP},
-		"aws:UserAgent":        {r.UserAgent()},
-		"aws:RequestedRegion":  {region},
-		"aws:PrincipalArn":     {principalARN(caller)},
-		"aws:PrincipalAccount": {caller.AccountID},
-		"aws:PrincipalType":    {string(caller.Kind)},
-		"aws:userid":           {caller.UserID},
-	}
-	if caller.Kind == authn.KindRoot {
-		c["aws:PrincipalType"] = []string{"Account"}
-	}
-	if caller.UserName != "" {
-		c["aws:username"] = []string{caller.UserName}
-	}
-	return c
-}
-
-// principalARN is what aws:PrincipalArn holds: of a role session, the role.
-func principalARN(c authn.Caller) string {
-	if c.Kind == authn.KindRole {
-		return c.RoleARN
-	}
-	return c.ARN
 }

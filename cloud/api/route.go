@@ -2,7 +2,6 @@ package api
 
 import (
 	"net/http"
-	"regexp"
 
 	"github.com/cloudtwin/cloudtwin/cloud/model"
 )
@@ -38,21 +37,35 @@ func newRoutes(services []Binding) routes {
 	return r
 }
 
-// apiVersion is the form of all versions of these APIs. EC2's goes into the namespace of the answer.
-var apiVersion = regexp.MustCompile(`^\d{4}-\d{2}-\d{2}$`)
+// isVersion says whether a text has the form of all versions of these APIs, YYYY-MM-DD. EC2's goes into the namespace
+// of the answer.
+func isVersion(text string) bool {
+	const form = "0000-00-00"
+	if len(text) != len(form) {
+		return false
+	}
+	for i := range len(form) {
+		digit := text[i] >= '0' && text[i] <= '9'
+		if digit != (form[i] == '0') || !digit && text[i] != '-' {
+			return false
+		}
+	}
+	return true
+}
 
 // find returns the operation that action means in version; scope is the service that the client signed for, which
 // only decides where the version does not: some clients sign for another service than they call.
-func (r routes) find(action, version, scope string) (*target, error) {
+func (r routes) find(action, version string, scope func() string) (*target, error) {
 	if action == "" {
 		return nil, model.Errorf("MissingAction", http.StatusBadRequest,
 			"The request must contain the parameter Action")
 	}
-	if version != "" && !apiVersion.MatchString(version) {
+	if version != "" && !isVersion(version) {
 		return nil, model.Errorf("InvalidParameterValue", http.StatusBadRequest,
 			"The parameter Version must have the form YYYY-MM-DD, got '%.20s'", version)
 	}
-	var found []*target
+	var room [4]*target
+	found := room[:0]
 	for _, t := range r[action] {
 		// EC2 has had the same operations under a hundred versions.
 		if version == "" || version == t.binding.Service.Version || t.binding.Service.Protocol == model.ProtocolEC2 {
@@ -75,10 +88,11 @@ func (r routes) find(action, version, scope string) (*target, error) {
 	return t, nil
 }
 
-func choose(found []*target, version, scope string) *target {
+func choose(found []*target, version string, scope func() string) *target {
 	if len(found) > 1 {
+		signedFor := scope()
 		for _, t := range found {
-			if t.binding.Service.Name == scope {
+			if t.binding.Service.Name == signedFor {
 				return t
 			}
 		}

@@ -2,7 +2,9 @@ package api
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"runtime/debug"
@@ -10,10 +12,27 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/cloudtwin/cloudtwin/cloud/authn"
+	"github.com/cloudtwin/cloudtwin/cloud/journal"
 )
 
-// requestIDHeader is where clients look for the id that their error messages show.
-const requestIDHeader = "x-amzn-RequestId"
+// The headers of an answer, as net/http spells them: it spells others anew for each request. Clients look in the first
+// for the id that their error messages show.
+const (
+	requestIDHeader = "X-Amzn-Requestid"
+	contentType     = "Content-Type"
+	cacheControl    = "Cache-Control"
+	contentOptions  = "X-Content-Type-Options"
+)
+
+// newRequestID makes an id of a request: a random UUID (RFC 9562, version 4). It is no secret and has only to differ.
+func newRequestID() string {
+	var id uuid.UUID
+	binary.NativeEndian.PutUint64(id[:8], rand.Uint64()) //nolint:gosec // see above
+	binary.NativeEndian.PutUint64(id[8:], rand.Uint64()) //nolint:gosec // see above
+	const version, variant = 4 << 4, 2 << 6
+	id[6], id[8] = id[6]&0x0f|version, id[8]&0x3f|variant
+	return id.String()
+}
 
 // door serves requests.
 type door struct {
@@ -36,9 +55,9 @@ func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		_, _ = w.Write([]byte("ok\n"))
 		return
 	}
-	rec := &record{start: d.config.Clock(), requestID: uuid.NewString(), sourceIP: sourceIP(r),
+	rec := &record{start: d.config.Clock(), requestID: newRequestID(), sourceIP: sourceIP(r),
 		userAgent: r.UserAgent()}
-	ctx, cancel := context.WithTimeout(r.Context(), d.config.RequestTimeout)
+	ctx, cancel := context.WithTimeout(journal.Begin(journal.JoinRequest(r.Context(), r.Header)), d.config.RequestTimeout)
 	defer cancel()
 	a, err := d.guarded(ctx, w, r, rec)
 	if err != nil {
@@ -54,10 +73,10 @@ func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	// Recorded first: whoever has the answer finds the record.
 	rec.write(ctx, d.config)
 	h := w.Header()
-	h.Set(requestIDHeader, rec.requestID)
-	h.Set("Content-Type", a.contentType)
-	h.Set("Cache-Control", "no-store") // some answers hold secrets
-	h.Set("X-Content-Type-Options", "nosniff")
+	values := []string{rec.requestID, a.contentType, "no-store", "nosniff"} // some answers hold secrets
+	for i, name := range [...]string{requestIDHeader, contentType, cacheControl, contentOptions} {
+		h[name] = values[i : i+1 : i+1]
+	}
 	w.WriteHeader(a.status)
 	_, _ = w.Write(a.body) // the client may have gone
 }
@@ -82,34 +101,45 @@ func (d *door) handle(ctx context.Context, w http.ResponseWriter, r *http.Reques
 	if err != nil {
 		return answer{}, err
 	}
-	rec.target, err = d.routes.find(rec.asked, form.Get("Version"), authn.ScopeService(r))
+	rec.target, err = d.routes.find(rec.asked, form.Get("Version"), func() string { return authn.ScopeService(r) })
 	if err != nil {
 		return answer{}, err
 	}
-	caller, err := d.verifier.Verify(ctx, r, body, d.config.Identity.Identify)
-	if err != nil {
-		return answer{}, err
+	var caller authn.Caller
+	if !rec.target.binding.Unsigned[rec.target.action] {
+		if caller, err = d.verifier.Verify(ctx, r, body, d.config.Identity.Identify); err != nil {
+			return answer{}, d.refused(ctx, r, form, rec, err)
+		}
 	}
-	caller.RequestID, caller.SourceIP = rec.requestID, rec.sourceIP
+	caller.RequestID, caller.SourceIP, caller.UserAgent = rec.requestID, rec.sourceIP, rec.userAgent
+	caller.Transport = authn.TransportPlain
+	if r.TLS != nil {
+		caller.Transport = authn.TransportTLS
+	}
 	rec.caller = caller
 	ctx = authn.WithCaller(ctx, caller)
+	if d.config.Trouble != nil {
+		if err := d.config.Trouble(ctx, rec.target.action); err != nil {
+			return answer{}, err
+		}
+	}
 	if rec.target.raw != nil {
 		rec.rawParameters(form)
 		contentType, body, err := rec.target.raw(ctx, form)
 		return answer{status: http.StatusOK, contentType: contentType, body: body}, err
 	}
-	return d.call(ctx, r, form, rec)
+	return d.call(ctx, form, rec)
 }
 
 // call runs an operation of a model.
-func (d *door) call(ctx context.Context, r *http.Request, form url.Values, rec *record) (answer, error) {
+func (d *door) call(ctx context.Context, form url.Values, rec *record) (answer, error) {
 	t := rec.target
+	rec.keep(t.handler.Recordable(form), form)
 	input, err := t.handler.Decode(form)
 	if err != nil {
 		return answer{}, err
 	}
-	rec.parameters = t.handler.Parameters(input)
-	if err := d.authorize(ctx, r, input, rec); err != nil {
+	if err := d.authorize(ctx, input, rec); err != nil {
 		return answer{}, err
 	}
 	output, err := t.handler.Call(ctx, input)
@@ -120,10 +150,13 @@ func (d *door) call(ctx context.Context, r *http.Request, form url.Values, rec *
 	if err != nil {
 		return answer{}, err
 	}
+	if !madeNothing(t.action) {
+		rec.made = Made(text)
+	}
 	return answer{status: http.StatusOK, contentType: "text/xml;charset=UTF-8", body: text}, nil
 }
 
-func (d *door) authorize(ctx context.Context, r *http.Request, input any, rec *record) error {
+func (d *door) authorize(ctx context.Context, input any, rec *record) error {
 	t := rec.target
 	if t.binding.SelfAuthorized[t.action] {
 		return nil
@@ -138,6 +171,12 @@ func (d *door) authorize(ctx context.Context, r *http.Request, input any, rec *r
 	if resources == nil {
 		resources = []string{"*"}
 	}
-	keys := conditions(r, rec.caller, rec.start, d.config.Region)
+	var keys map[string][]string
+	if t.binding.Conditions != nil {
+		var err error
+		if keys, err = t.binding.Conditions(ctx, t.action, rec.caller, input); err != nil {
+			return err
+		}
+	}
 	return d.config.Authorizer.Authorize(ctx, rec.caller, t.permission(), resources, keys)
 }

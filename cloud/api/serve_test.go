@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -14,7 +15,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/cloudtwin/cloudtwin/cloud/authn"
+	"github.com/cloudtwin/cloudtwin/cloud/model"
 	iammodel "github.com/cloudtwin/cloudtwin/cloud/model/iam"
+	"github.com/cloudtwin/cloudtwin/cloud/store"
 )
 
 var anyID = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f-]{27}`)
@@ -241,6 +244,10 @@ func TestIdentityErrors(t *testing.T) {
 			[2]int{403, 400},
 		},
 		{"our fault", errors.New("the store is on fire"), "InternalFailure", "InternalError", [2]int{500, 500}},
+		{
+			"no store", fmt.Errorf("read iam-keys/on fire: %w", store.ErrUnreachable), "ServiceUnavailable",
+			"ServiceUnavailable", [2]int{503, 503},
+		},
 		{"time is up", context.DeadlineExceeded, "InternalFailure", "InternalError", [2]int{500, 500}},
 	}
 	for _, tt := range tests {
@@ -283,10 +290,8 @@ func TestRecord(t *testing.T) {
 	want := map[string]string{
 		"action": "iam:UploadServerCertificate", "status": "200", "durationMs": "0.000", "sourceIp": "127.0.0.1",
 		"caller": "arn:aws:iam::123456789012:root", "accessKeyId": testKey,
-		"parameter.CertificateBody":       "cert" + strings.Repeat("x", maxRecorded-4) + "...",
-		"parameter.CertificateChain":      "[redacted]",
-		"parameter.PrivateKey":            "[redacted]",
-		"parameter.ServerCertificateName": "www",
+		"params": form("CertificateBody", "cert"+strings.Repeat("x", 500), "CertificateChain", model.Secret, "PrivateKey",
+			model.Secret, "ServerCertificateName", "www").Encode(),
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)

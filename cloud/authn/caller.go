@@ -10,6 +10,8 @@ const (
 	KindRoot CallerKind = "Root"
 	KindUser CallerKind = "User"
 	KindRole CallerKind = "AssumedRole"
+	// KindFederated is a federated user, of GetFederationToken.
+	KindFederated CallerKind = "FederatedUser"
 )
 
 // Caller is the principal behind an authenticated request. The zero Caller is nobody.
@@ -28,10 +30,26 @@ type Caller struct {
 	// caller chose an instance id as its session name through AssumeRole leaves it empty.
 	InstanceID    string
 	SessionPolicy string // the inline policy that AssumeRole was given, or empty
-	AccessKeyID   string
-	RequestID     string
-	SourceIP      string
+	// Session is set for temporary credentials and nil for others.
+	Session     *Session
+	AccessKeyID string
+	RequestID   string
+	SourceIP    string
+	// UserAgent is what the client calls itself; empty when it does not say.
+	UserAgent string
+	// Transport is how the request came; TransportUnknown for one that did not come over the network.
+	Transport Transport
 }
+
+// Transport is the kind of connection that a request came over.
+type Transport int8
+
+// The transports.
+const (
+	TransportUnknown Transport = iota
+	TransportPlain
+	TransportTLS
+)
 
 type callerKey struct{}
 

@@ -47,21 +47,29 @@ func parseAuthorization(header string) (*signature, error) {
 		return nil, Errorf(CodeIncomplete, "Unsupported AWS 'algorithm': '%.40s' (only %s is supported).", scheme,
 			algorithm)
 	}
-	values := map[string]string{}
+	names := [...]string{"Credential", "Signature", "SignedHeaders"}
+	var values [len(names)]string
+	var seen [len(names)]bool
+	others := map[string]bool{} // names that nothing is known of
 	for part := range strings.SplitSeq(rest, ",") {
 		name, value, found := strings.Cut(strings.TrimSpace(part), "=")
 		if !found {
 			return nil, Errorf(CodeIncomplete, "'%.40s' not a valid key=value pair (missing equal-sign) in "+
 				"Authorization header.", part)
 		}
-		if _, twice := values[name]; twice {
+		at := slices.Index(names[:], name)
+		if at >= 0 && seen[at] || others[name] {
 			return nil, Errorf(CodeIncomplete, "Authorization header gives '%.40s' twice.", name)
 		}
-		values[name] = value
+		if at < 0 {
+			others[name] = true
+			continue
+		}
+		values[at], seen[at] = value, true
 	}
 	var missing []string
-	for _, name := range []string{"Credential", "Signature", "SignedHeaders"} {
-		if values[name] == "" {
+	for i, name := range names {
+		if values[i] == "" {
 			missing = append(missing, "Authorization header requires '"+name+"' parameter.")
 		}
 	}
@@ -69,7 +77,7 @@ func parseAuthorization(header string) (*signature, error) {
 		return nil, Errorf(CodeIncomplete, "%s", strings.Join(missing, " "))
 	}
 	s := &signature{}
-	return s, s.fill(values["Credential"], values["SignedHeaders"], values["Signature"])
+	return s, s.fill(values[0], values[2], values[1])
 }
 
 // fill checks the three parts that header and query form have in common.
@@ -182,7 +190,7 @@ func (s *signature) at(date string) error {
 		return Errorf(CodeIncomplete, "Date must be in ISO-8601 'basic format'. Got '%.40s'. "+
 			"See http://en.wikipedia.org/wiki/ISO_8601", date)
 	}
-	if day := t.Format(dayFormat); day != s.day {
+	if day := date[:len(dayFormat)]; day != s.day { // the layout begins with it, digit by digit
 		return Errorf(CodeSignatureMismatch, "Date in Credential scope does not match YYYYMMDD from ISO-8601 version "+
 			"of date from HTTP: '%.40s' != '%s', from '%s'.", s.day, day, date)
 	}

@@ -27,7 +27,7 @@ const unsignedPayload = "UNSIGNED-PAYLOAD"
 // CodeExpiredToken. Any other error is the cloud's own fault.
 type Lookup func(ctx context.Context, accessKeyID, sessionToken string) (secret string, caller Caller, err error)
 
-// Verifier verifies requests. The zero Verifier is usable.
+// Verifier verifies requests. The zero Verifier is usable; it must not be copied once it was used.
 type Verifier struct {
 	// Clock tells the time; nil means time.Now.
 	Clock func() time.Time
@@ -36,15 +36,20 @@ type Verifier struct {
 	// AllowUnsignedPayload accepts X-Amz-Content-Sha256: UNSIGNED-PAYLOAD, which leaves the body to transport
 	// security. Form APIs, whose parameters are the body, must not.
 	AllowUnsignedPayload bool
+
+	keys signingKeys
 }
 
 // Verify returns the caller who signed r. body is r's whole body, read by the caller of Verify within its own bound;
 // r.Body is not touched. An *Error says what is wrong with the request; other errors come from lookup.
 func (v *Verifier) Verify(ctx context.Context, r *http.Request, body []byte, lookup Lookup) (Caller, error) {
-	query, err := url.ParseQuery(r.URL.RawQuery)
-	if err != nil {
-		// What this parser drops would not be covered by the signature.
-		return Caller{}, Errorf(CodeMalformedQuery, "The query string is malformed.")
+	var query url.Values
+	if r.URL.RawQuery != "" {
+		var err error
+		if query, err = url.ParseQuery(r.URL.RawQuery); err != nil {
+			// What this parser drops would not be covered by the signature.
+			return Caller{}, Errorf(CodeMalformedQuery, "The query string is malformed.")
+		}
 	}
 	s, err := parse(r, query)
 	if err != nil {
@@ -67,8 +72,10 @@ func (v *Verifier) Verify(ctx context.Context, r *http.Request, body []byte, loo
 	if secret == "" { // an empty secret would make signatures that anybody can make
 		return Caller{}, fmt.Errorf("look up access key: %s has no secret", s.accessKeyID)
 	}
-	if err := s.check(ctx, r, query, payload, secret); err != nil {
-		return Caller{}, err
+	if !s.isPlain(r) || !v.plainGood(s, r, payload, secret) {
+		if err := s.check(ctx, r, query, payload, secret); err != nil {
+			return Caller{}, err
+		}
 	}
 	caller.AccessKeyID = s.accessKeyID
 	return caller, nil
@@ -100,9 +107,12 @@ func (v *Verifier) checkTime(s *signature) error {
 
 // unsigned refuses X-Amz- headers outside the signature: whoever stands between could add or change them.
 func unsigned(s *signature, h http.Header) error {
+	const prefix = "x-amz-"
 	for name := range h {
-		lower := strings.ToLower(name)
-		if strings.HasPrefix(lower, "x-amz-") && !slices.Contains(s.signedHeaders, lower) {
+		if len(name) < len(prefix) || !strings.EqualFold(name[:len(prefix)], prefix) {
+			continue
+		}
+		if lower := strings.ToLower(name); !slices.Contains(s.signedHeaders, lower) {
 			return Errorf(CodeSignatureMismatch, "The header '%.80s' is present and not signed.", lower)
 		}
 	}
@@ -112,7 +122,9 @@ func unsigned(s *signature, h http.Header) error {
 // payloadHash returns what stands for the body in the canonical request.
 func (v *Verifier) payloadHash(s *signature, h http.Header, body []byte) (string, error) {
 	sum := sha256.Sum256(body)
-	actual := hex.EncodeToString(sum[:])
+	var digits [2 * sha256.Size]byte
+	hex.Encode(digits[:], sum[:])
+	actual := string(digits[:])
 	stated, err := single(h, "X-Amz-Content-Sha256")
 	if err != nil {
 		return "", err

@@ -9,6 +9,7 @@ import (
 
 	"github.com/cloudtwin/cloudtwin/cloud/model"
 	ec2model "github.com/cloudtwin/cloudtwin/cloud/model/ec2"
+	"github.com/cloudtwin/cloudtwin/cloud/nodelink"
 )
 
 func sortBy[T any, K cmp.Ordered](list []T, key func(T) K) {
@@ -109,7 +110,7 @@ func (i ImageInfo) wire() ec2model.Image {
 		OwnerId:            model.Ptr(imageOwner),
 		PlatformDetails:    model.Ptr("Linux/UNIX"),
 		Public:             model.Ptr(i.Public),
-		RootDeviceType:     model.Ptr("instance-store"),
+		RootDeviceType:     model.Ptr(rootDeviceType),
 		State:              model.Ptr("available"),
 		VirtualizationType: model.Ptr("hvm"),
 	}
@@ -161,7 +162,7 @@ func (s *Service) DescribeInstanceTypes(_ context.Context,
 // DescribeAvailabilityZones lists the region's one zone.
 func (s *Service) DescribeAvailabilityZones(_ context.Context,
 	in *ec2model.DescribeAvailabilityZonesInput) (*ec2model.DescribeAvailabilityZonesOutput, error) {
-	zone, zoneID := zoneOf(s.cfg.Region), "use1-az1"
+	zone, zoneID := zoneOf(s.cfg.Region), nodelink.ZoneID
 	fs, err := parseFilters(in.Filters, "zone-name", "zone-id", "region-name", "state", "zone-type", "opt-in-status",
 		"group-name")
 	if err != nil {

@@ -1,12 +1,14 @@
 package ec2
 
 import (
+	"cmp"
 	"context"
 	"crypto"
+	"crypto/x509"
 	"strconv"
+	"time"
 
 	"github.com/cloudtwin/cloudtwin/cloud/keydelivery"
-	"github.com/cloudtwin/cloudtwin/cloud/placement"
 )
 
 // profile is the profile of the key-delivery protocol that the image's guests speak.
@@ -17,25 +19,43 @@ func (i ImageInfo) profile() keydelivery.Profile {
 	return i.DeliveryProfile
 }
 
+// recipient is the node that a credential is sealed to.
+type recipient struct {
+	nodeID string
+	cert   *x509.Certificate // NODECERT
+}
+
 // newCredential makes LBPK and LBCERT for one instance and seals both to its node. LBPK is the instance's, and in
-// clear, only for the length of this call.
-func (s *Service) newCredential(ctx context.Context, profile keydelivery.Profile, choice placement.Choice,
-	instanceID string, days int) (*keydelivery.Credential, error) {
+// clear, only for the length of this call. What is returned beside it is what the record keeps of LBCERT.
+func (s *Service) newCredential(ctx context.Context, profile keydelivery.Profile, to recipient, instanceID string,
+	life time.Duration) (*keydelivery.Credential, *LBCert, error) {
 	key, err := s.lbKeys.take(profile)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer key.text.Wipe()
-	certPEM, err := s.cfg.IAM.SignLBCert(ctx, instanceID, key.public, days)
+	certPEM, iamCertPEM, err := s.cfg.IAM.SignLBCert(ctx, instanceID, key.public, life)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	iamCertPEM, err := s.cfg.IAM.IAMCertificateOf(profile)
+	identity := keydelivery.Identity{CertPEM: certPEM, Key: key.text}
+	cert, err := identity.Certificate()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return keydelivery.SealCredential(choice.Certificate, choice.NodeID, instanceID,
-		keydelivery.Identity{CertPEM: certPEM, Key: key.text}, iamCertPEM)
+	sealed, err := keydelivery.SealCredential(to.cert, to.nodeID, instanceID, identity, iamCertPEM)
+	if err != nil {
+		return nil, nil, err
+	}
+	return sealed, newLBCert(cert, issuerOf(iamCertPEM), sealed, s.cfg.Clock()), nil
+}
+
+// lifeFor is how long an LBCERT of an instance is valid that is made now.
+func (s *Service) lifeFor(inst *Instance, life time.Duration) time.Duration {
+	if s.cfg.Shorten != nil {
+		life = cmp.Or(s.cfg.Shorten(inst), life)
+	}
+	return life
 }
 
 // auditCredential says what kind of identity an instance was launched with and how long its medium stays.
@@ -45,6 +65,7 @@ func auditCredential(inst *Instance) map[string]string {
 		medium = "kept for the instance's life: a profile 1 guest reads it anew for every download"
 	}
 	return map[string]string{
+		"serial": inst.Identity.Current.Serial, "notAfter": stamp(inst.Identity.Current.NotAfter),
 		"node": inst.NodeID, "image": inst.ImageName, "profile": strconv.Itoa(int(inst.Credential.Profile)),
 		"medium": medium, "account": inst.AccountID, "role": inst.RoleName,
 	}

@@ -4,8 +4,10 @@ import (
 	"context"
 	"net/http"
 	"regexp"
+	"slices"
 	"strconv"
 
+	"github.com/cloudtwin/cloudtwin/cloud/authn"
 	"github.com/cloudtwin/cloudtwin/cloud/model"
 	ec2model "github.com/cloudtwin/cloudtwin/cloud/model/ec2"
 )
@@ -17,6 +19,7 @@ func instanceFilters() []string {
 		"instance-id", "instance-state-name", "instance-state-code", "tag:", "tag-key", "image-id", "private-ip-address",
 		"private-dns-name", "reservation-id", "instance-type", "owner-id", "availability-zone", "client-token",
 		"iam-instance-profile.arn", "iam-instance-profile.id", "architecture", "launch-index", "state-reason-code",
+		"key-name", "ip-address",
 	}
 }
 
@@ -60,17 +63,34 @@ func rareAttributes(i *Instance, name string) []string {
 		return []string{ec2model.ArchitectureTypeX8664}
 	case "launch-index":
 		return []string{strconv.Itoa(i.LaunchIndex)}
+	case "key-name":
+		return present(i.KeyName)
+	case "ip-address":
+		return present(i.PublicIP)
 	case "state-reason-code":
 		return []string{i.Reason.Code}
 	}
 	return tagAttributes(i.Tags, name)
 }
 
+// present is the one value of an attribute that not every instance has.
+func present(value string) []string {
+	if value == "" {
+		return nil
+	}
+	return []string{value}
+}
+
+// visible returns the instances of the caller's account that are the caller's to know. The slice is the caller's.
+func (s *Service) visible(caller authn.Caller) []*entry {
+	return slices.DeleteFunc(s.view.account(caller.AccountID), func(e *entry) bool { return e.inst.hiddenFrom(caller) })
+}
+
 // selectInstances returns the account's instances with those ids (all with none), with EC2's errors for ids that
 // are malformed or not the account's.
-func (s *Service) selectInstances(account string, ids []string) ([]*entry, error) {
+func (s *Service) selectInstances(caller authn.Caller, ids []string) ([]*entry, error) {
 	if len(ids) == 0 {
-		return s.view.account(account), nil
+		return s.visible(caller), nil
 	}
 	if len(ids) > 1000 {
 		return nil, model.Errorf("InvalidParameterValue", http.StatusBadRequest,
@@ -84,7 +104,7 @@ func (s *Service) selectInstances(account string, ids []string) ([]*entry, error
 				"Invalid id: %q (expecting \"i-...\")", id)
 		}
 		e, ok := s.view.get(id)
-		if !ok || e.inst.AccountID != account {
+		if !ok || e.inst.AccountID != caller.AccountID || e.inst.hiddenFrom(caller) {
 			return nil, model.Errorf("InvalidInstanceID.NotFound", http.StatusBadRequest,
 				"The instance ID '%s' does not exist", id)
 		}
@@ -96,17 +116,25 @@ func (s *Service) selectInstances(account string, ids []string) ([]*entry, error
 	return out, nil
 }
 
-func (s *Service) filterInstances(list []*entry, fs filters) []*entry {
-	if len(fs) == 0 {
-		return list
+// described returns the page of instances that a request asks for, by their ids or as many as it wants.
+func (s *Service) described(caller authn.Caller, ids []string, maxResults *int64, token *string,
+	keep func(*entry) bool) ([]*entry, *string, error) {
+	if len(ids) == 0 {
+		return s.instancePage(caller, maxResults, token, keep)
 	}
-	out := list[:0]
-	for _, e := range list {
-		if fs.match(instanceAttributes(&e.inst, s.cfg.Region)) {
-			out = append(out, e)
-		}
+	if err := exclusive(ids, maxResults); err != nil {
+		return nil, nil, err
 	}
-	return out
+	list, err := s.selectInstances(caller, ids)
+	if err != nil {
+		return nil, nil, err
+	}
+	list = slices.DeleteFunc(list, func(e *entry) bool { return !keep(e) })
+	return page(list, maxResults, leastPage, token, entryKey, entryAfter)
+}
+
+func (s *Service) matches(e *entry, fs filters) bool {
+	return len(fs) == 0 || fs.match(instanceAttributes(&e.inst, s.cfg.Region))
 }
 
 func exclusive(ids []string, maxResults *int64) error {
@@ -117,8 +145,8 @@ func exclusive(ids []string, maxResults *int64) error {
 	return nil
 }
 
-// DescribeInstances answers from memory: its cost is in proportion to the account's instances, and no record is
-// read.
+// DescribeInstances answers from memory, and no record is read: its cost is in proportion to the page, and to what the
+// filters leave out before it is full.
 func (s *Service) DescribeInstances(ctx context.Context,
 	in *ec2model.DescribeInstancesInput) (*ec2model.DescribeInstancesOutput, error) {
 	caller, err := callerFrom(ctx)
@@ -129,14 +157,8 @@ func (s *Service) DescribeInstances(ctx context.Context,
 	if err != nil {
 		return nil, err
 	}
-	if err := exclusive(in.InstanceIds, in.MaxResults); err != nil {
-		return nil, err
-	}
-	list, err := s.selectInstances(caller.AccountID, in.InstanceIds)
-	if err != nil {
-		return nil, err
-	}
-	list, next, err := page(s.filterInstances(list, fs), in.MaxResults, 5, in.NextToken, entryKey, entryAfter)
+	list, next, err := s.described(caller, in.InstanceIds, in.MaxResults, in.NextToken,
+		func(e *entry) bool { return s.matches(e, fs) })
 	if err != nil {
 		return nil, err
 	}
@@ -158,20 +180,9 @@ func (s *Service) DescribeInstanceStatus(ctx context.Context,
 	if err != nil {
 		return nil, err
 	}
-	if err := exclusive(in.InstanceIds, in.MaxResults); err != nil {
-		return nil, err
-	}
-	list, err := s.selectInstances(caller.AccountID, in.InstanceIds)
-	if err != nil {
-		return nil, err
-	}
-	kept := list[:0]
-	for _, e := range s.filterInstances(list, fs) {
-		if e.inst.State == Running || model.Val(in.IncludeAllInstances) {
-			kept = append(kept, e)
-		}
-	}
-	list, next, err := page(kept, in.MaxResults, 5, in.NextToken, entryKey, entryAfter)
+	list, next, err := s.described(caller, in.InstanceIds, in.MaxResults, in.NextToken, func(e *entry) bool {
+		return s.matches(e, fs) && (e.inst.State == Running || model.Val(in.IncludeAllInstances))
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -68,22 +68,72 @@ func (c *clock) Add(d time.Duration) {
 	c.now = c.now.Add(d)
 }
 
-// fakeIAM knows one profile, app, in every account.
+// fakeIAM knows one profile, app, in every account, and those that a test sets.
 type fakeIAM struct {
+	now          func() time.Time
+	mu           sync.Mutex // guards authority, signError
+	signError    error
 	authority    *keydelivery.Authority
 	rsaAuthority *keydelivery.Authority // for tests with an image of profile 1
 	denyPass     bool
+	known        map[string]iam.InstanceProfile // besides app, or in its place; without an ID: deleted
+	profiles     chan iam.ProfileChange
 	roleError    error
+	asked        []asked // of Authorize
+	deny         string  // an action
+}
+
+// asked is one question of authorisation.
+type asked struct {
+	action     string
+	resources  []string
+	conditions map[string][]string
 }
 
 func (f *fakeIAM) InstanceProfile(_ context.Context, account, name string) (iam.InstanceProfile, error) {
 	arn := "arn:aws:iam::" + account + ":instance-profile/app"
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if changed, ok := f.known[strings.TrimPrefix(name, "arn:aws:iam::"+account+":instance-profile/")]; ok {
+		if changed.ID == "" {
+			return changed, model.Errorf("NoSuchEntity", http.StatusNotFound, "no profile %s", name)
+		}
+		return changed, nil
+	}
 	if name != "app" && name != arn {
 		return iam.InstanceProfile{}, model.Errorf("NoSuchEntity", http.StatusNotFound, "no profile %s", name)
 	}
 	return iam.InstanceProfile{
 		ARN: arn, ID: "AIPA1", Name: "app", RoleName: "app-role", RoleARN: "arn:aws:iam::" + account + ":role/app-role",
 	}, nil
+}
+
+func (f *fakeIAM) WatchInstanceProfiles(ctx context.Context) (<-chan iam.ProfileChange, error) {
+	changes := make(chan iam.ProfileChange)
+	go func() {
+		defer close(changes)
+		for {
+			select {
+			case c := <-f.profiles:
+				changes <- c
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return changes, nil
+}
+
+// setProfile changes a profile of demo's and tells so.
+func (f *fakeIAM) setProfile(name, id, role string) {
+	p := iam.InstanceProfile{ARN: "arn:aws:iam::" + demo + ":instance-profile/" + name, ID: id, Name: name, RoleName: role}
+	if role != "" {
+		p.RoleARN = "arn:aws:iam::" + demo + ":role/" + role
+	}
+	f.mu.Lock()
+	f.known[name] = p
+	f.mu.Unlock()
+	f.profiles <- iam.ProfileChange{AccountID: demo, Name: name}
 }
 
 func (f *fakeIAM) InstanceCredentials(_ context.Context, account, role, instance string) (iam.SessionCredentials,
@@ -97,22 +147,63 @@ func (f *fakeIAM) InstanceCredentials(_ context.Context, account, role, instance
 	}, nil
 }
 
-func (f *fakeIAM) SignLBCert(_ context.Context, id string, pub crypto.PublicKey, days int) ([]byte, error) {
-	now := time.Now()
-	if keydelivery.ProfileOf(pub) == keydelivery.Profile1 {
-		return f.rsaAuthority.SignLBCert(id, pub, now.Add(-time.Minute), now.AddDate(0, 0, days))
+func (f *fakeIAM) SignLBCert(_ context.Context, id string, pub crypto.PublicKey, life time.Duration) (
+	lbCert, iamCert []byte, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.signError != nil {
+		return nil, nil, f.signError
 	}
-	return f.authority.SignLBCert(id, pub, now.Add(-time.Minute), now.AddDate(0, 0, days))
+	authority, now := f.of(keydelivery.ProfileOf(pub)), f.now()
+	lbCert, err = authority.SignLBCert(id, pub, now, now.Add(life))
+	return lbCert, authority.CertificatePEM(), err
 }
 
 func (f *fakeIAM) IAMCertificateOf(p keydelivery.Profile) ([]byte, error) {
-	if p == keydelivery.Profile1 {
-		return f.rsaAuthority.CertificatePEM(), nil
-	}
-	return f.authority.CertificatePEM(), nil
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.of(p).CertificatePEM(), nil
 }
 
-func (f *fakeIAM) AuthorizePassRole(_ context.Context, _ authn.Caller, role, _ string) error {
+func (f *fakeIAM) of(p keydelivery.Profile) *keydelivery.Authority {
+	if p == keydelivery.Profile1 {
+		return f.rsaAuthority
+	}
+	return f.authority
+}
+
+// rotate has another IAMCERT sign from now on.
+func (f *fakeIAM) rotate(t testing.TB) {
+	t.Helper()
+	authority, err := keydelivery.NewAuthority(f.now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.authority = authority
+}
+
+// failToSign has every LBCERT fail from now on; nil: none.
+func (f *fakeIAM) failToSign(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.signError = err
+}
+
+// Authorize allows all but what a test denies, and remembers what it was asked.
+func (f *fakeIAM) Authorize(_ context.Context, _ authn.Caller, action string, resources []string,
+	conditions map[string][]string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.asked = append(f.asked, asked{action, resources, conditions})
+	if action == f.deny {
+		return model.Errorf("UnauthorizedOperation", http.StatusForbidden, "not authorized to perform: %s", action)
+	}
+	return nil
+}
+
+func (f *fakeIAM) AuthorizePassRole(_ context.Context, _ authn.Caller, role, _, _ string) error {
 	if f.denyPass {
 		return model.Errorf("AccessDenied", http.StatusForbidden, "not authorized to perform: iam:PassRole on %s", role)
 	}
@@ -143,7 +234,9 @@ func startOn(t testing.TB, dir string, options ...func(*ec2.Config)) *cloud {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &cloud{store: s, clock: &clock{now: time.Now()}, journal: journal.New(new(strings.Builder)), iam: &fakeIAM{}}
+	c := &cloud{store: s, clock: &clock{now: time.Now()}, journal: journal.New(new(strings.Builder)), iam: &fakeIAM{
+		known: map[string]iam.InstanceProfile{}, profiles: make(chan iam.ProfileChange)}}
+	c.iam.now = c.clock.Now
 	if c.iam.authority, err = keydelivery.NewAuthority(time.Now()); err != nil {
 		t.Fatal(err)
 	}
@@ -233,6 +326,10 @@ func (c *cloud) serve(t testing.TB) string {
 	server := nodelink.NewServer(nodelink.ServerTLS(cert, c.ca.Pool()))
 	nodelink.RegisterNodeLinkServer(server, c.NodeServer())
 	nodelink.RegisterEnrolmentServer(server, c.placement.EnrolmentServer())
+	nodelink.RegisterNodeScreensServer(server, c.ScreenServer(func(ctx context.Context) (context.Context, string, error) {
+		peer, err := nodelink.NodeFrom(ctx)
+		return ctx, peer.NodeID, err
+	}))
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -331,7 +428,7 @@ func wantCode(t *testing.T, err error, code, word string) {
 // eventually waits until check is nil, and fails with its last error.
 func eventually(t *testing.T, check func() error) {
 	t.Helper()
-	deadline := time.NewTimer(10 * time.Second)
+	deadline := time.NewTimer(time.Minute)
 	defer deadline.Stop()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()

@@ -1,6 +1,7 @@
 package ec2
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -8,6 +9,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/cloudtwin/cloudtwin/cloud/authn"
 	"github.com/cloudtwin/cloudtwin/cloud/store"
@@ -23,9 +25,18 @@ type Launch struct {
 	ImageName    string // not an AMI id
 	InstanceType string // default DefaultInstanceType
 	UserData     []byte // at most 16 KB
+	// LBCertLife shortens what the credential keyword says of LBCERT's validity, in whole days; zero does not. A repeated
+	// launch does not change it.
+	LBCertLife time.Duration `json:"-"`
 	// InstanceProfileName names a profile of AccountID; empty means none.
 	InstanceProfileName string
-	Tags                map[string]string
+	// ProfileAccountID is whose profile that is; empty means AccountID's.
+	ProfileAccountID string `json:",omitempty"`
+	// OwnedFor is the account on whose behalf the instance runs and to which it is accounted; empty means AccountID.
+	OwnedFor string `json:",omitempty"`
+	// Hidden keeps the instance from AccountID's users: they neither see it nor change it.
+	Hidden bool `json:",omitempty"`
+	Tags   map[string]string
 	// ClientToken makes a repeated launch return the first one's instance; empty means none.
 	ClientToken string
 	Metadata    MetadataOptions
@@ -55,8 +66,13 @@ func (s *Service) Launch(ctx context.Context, l Launch) (Instance, error) {
 	if err := spec.setUserData(l.UserData); err != nil {
 		return Instance{}, fmt.Errorf("launch instance: %w", err)
 	}
+	if l.LBCertLife > 0 {
+		spec.life = min(spec.life, l.LBCertLife)
+	}
+	spec.profileAccount, spec.ownedFor, spec.hidden = l.ProfileAccountID, l.OwnedFor, l.Hidden
 	if l.InstanceProfileName != "" {
-		profile, err := s.cfg.IAM.InstanceProfile(ctx, l.AccountID, l.InstanceProfileName)
+		owner := cmp.Or(l.ProfileAccountID, l.AccountID)
+		profile, err := s.cfg.IAM.InstanceProfile(ctx, owner, l.InstanceProfileName)
 		if err != nil {
 			return Instance{}, fmt.Errorf("launch instance: instance profile %s: %w", l.InstanceProfileName, err)
 		}

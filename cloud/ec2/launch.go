@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/cloudtwin/cloudtwin/cloud/iam"
+	"github.com/cloudtwin/cloudtwin/cloud/journal"
 	"github.com/cloudtwin/cloudtwin/cloud/model"
 	"github.com/cloudtwin/cloudtwin/cloud/placement"
 	"github.com/cloudtwin/cloudtwin/cloud/store"
@@ -21,7 +22,7 @@ import (
 
 const (
 	// batch is how many instances one transaction creates: etcd takes 128 operations and comparisons in one.
-	batch = 20
+	batch = 15
 	// attempts bounds how often a batch is tried anew after another launch took its node's room or its addresses.
 	attempts = 12
 )
@@ -33,15 +34,19 @@ type launchSpec struct {
 	image              ImageInfo
 	itype              InstanceType
 	userData           []byte
-	credential         bool // the keyword was there
-	days               int  // LBCERT's validity
+	credential         bool          // the keyword was there
+	life               time.Duration // LBCERT's validity
 	profile            iam.InstanceProfile
+	keyPair            KeyPair // without a name: none
 	tags               map[string]string
 	metadata           MetadataOptions
 	minCount, maxCount int
 	clientToken        string
 	tokenHash          []byte
 	exposures          []Exposure
+	// What Launch alone can say; see there.
+	profileAccount, ownedFor string
+	hidden                   bool
 }
 
 // launch creates the instances of one reservation: at least minCount of them or, with an error, none.
@@ -55,6 +60,7 @@ func (s *Service) launch(ctx context.Context, spec launchSpec) ([]Instance, erro
 		MemoryMB: spec.itype.MemoryMB, VCPUs: spec.itype.VCPUs, Image: spec.image.Name, Digest: spec.image.Digest,
 	}
 	if err := s.refuseTooMany(ctx, need, spec.minCount); err != nil {
+		s.recordNoPlace(ctx, need, spec.minCount, err)
 		return nil, capacityError(err)
 	}
 	reservation, err := newID("r")
@@ -72,15 +78,13 @@ func (s *Service) launch(ctx context.Context, spec launchSpec) ([]Instance, erro
 		}
 		if err != nil {
 			s.rollBack(ctx, launched)
+			s.recordNoPlace(ctx, need, spec.minCount-len(launched), err)
 			return nil, capacityError(err)
 		}
 		launched = append(launched, more...)
 	}
-	for _, inst := range launched {
-		s.recordState(ctx, inst)
-		if inst.Credential != nil {
-			s.record(ctx, "instance.credential", inst.ID, auditCredential(&inst))
-		}
+	for i := range launched {
+		s.recordLaunch(ctx, &launched[i])
 	}
 	return launched, nil
 }
@@ -116,6 +120,9 @@ func (s *Service) launchBatch(ctx context.Context, spec launchSpec, need placeme
 		if err != nil {
 			return nil, err
 		}
+		for i := range created {
+			s.recordPlacement(ctx, &created[i], need)
+		}
 		revision, err := s.cfg.Store.TxnRevision(ctx, func(tx *store.Tx) error {
 			return s.create(tx, spec, need, created, have == 0)
 		})
@@ -149,7 +156,7 @@ func (s *Service) refresh(ctx context.Context, choices []placement.Choice) error
 
 var (
 	errTokenUsed    = errors.New("client token was used a moment ago")
-	errAddressTaken = errors.New("private address was taken a moment ago")
+	errAddressTaken = errors.New("address was taken a moment ago")
 )
 
 // create is the transaction's work: room on the nodes, addresses, records, and the client token with the first
@@ -176,14 +183,24 @@ func (s *Service) create(tx *store.Tx, spec launchSpec, need placement.Need, cre
 		if err := s.cfg.Placement.Reserve(tx, inst.NodeID, need); err != nil {
 			return err
 		}
-		err := s.addresses.In(tx).Create(inst.PrivateIP, addressRecord{InstanceID: inst.ID})
+		if err := s.takeAddresses(tx, &inst); err != nil {
+			return err
+		}
+		if err := s.instances.In(tx).Create(inst.ID, inst); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// takeAddresses reserves an instance's addresses.
+func (s *Service) takeAddresses(tx *store.Tx, inst *Instance) error {
+	for _, address := range inst.addresses() {
+		err := s.addresses.In(tx).Create(address, addressRecord{InstanceID: inst.ID})
 		if errors.Is(err, store.ErrExists) {
 			return errAddressTaken
 		}
 		if err != nil {
-			return err
-		}
-		if err := s.instances.In(tx).Create(inst.ID, inst); err != nil {
 			return err
 		}
 	}
@@ -214,11 +231,25 @@ func (s *Service) prepare(ctx context.Context, spec launchSpec, choices []placem
 			ProfileARN: spec.profile.ARN, ProfileID: spec.profile.ID, ProfileName: spec.profile.Name,
 			RoleName: spec.profile.RoleName,
 			Tags:     spec.tags, Metadata: spec.metadata, Exposures: spec.exposures, Version: 1, Generation: 1,
+			Trace: journal.Traceparent(journal.Begin(ctx)),
+		}
+		inst.ProfileAccountID, inst.OwnedFor, inst.Hidden = spec.profileAccount, spec.ownedFor, spec.hidden
+		if err := s.giveKeyPair(&inst, &spec.keyPair); err != nil {
+			return nil, err
+		}
+		if inst.ProfileARN != "" {
+			if inst.ProfileLink, err = s.newLink(); err != nil {
+				return nil, err
+			}
 		}
 		if spec.credential {
-			if inst.Credential, err = s.newCredential(ctx, spec.image.profile(), choice, id, spec.days); err != nil {
+			identity := &Identity{Profile: spec.image.profile(), Life: spec.life}
+			inst.Credential, identity.Current, err = s.newCredential(ctx, identity.Profile,
+				recipient{choice.NodeID, choice.Certificate}, id, s.lifeFor(&inst, identity.Life))
+			if err != nil {
 				return nil, fmt.Errorf("make credential of %s: %w", id, err)
 			}
+			inst.Identity = identity
 		}
 		out = append(out, inst)
 	}

@@ -79,8 +79,11 @@ func TestWrongCertificatesAreRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	c.clock.Add(-3 * 365 * 24 * time.Hour)
+	expired := c.addNode(t, "node-3", bigNode())
+	c.clock.Add(3 * 365 * 24 * time.Hour)
 	removed := c.addNode(t, "node-2", bigNode())
-	if err := c.placement.Remove(t.Context(), "node-2"); err != nil {
+	if err := c.placement.Remove(t.Context(), "node-2", "somebody", "it is old"); err != nil {
 		t.Fatal(err)
 	}
 	roots := c.ca.Pool()
@@ -97,6 +100,8 @@ func TestWrongCertificatesAreRefused(t *testing.T) {
 		{name: "a server's", config: nodelink.NodeTLS(server, roots), want: codes.Unavailable},
 		{name: "of a removed node", config: nodelink.NodeTLS(tls.Certificate{Certificate: [][]byte{removed.cert.Raw},
 			PrivateKey: removed.key}, roots), want: codes.PermissionDenied},
+		{name: "expired", config: nodelink.NodeTLS(tls.Certificate{Certificate: [][]byte{expired.cert.Raw},
+			PrivateKey: expired.key}, roots), want: codes.Unavailable},
 		{name: "cloud of another CA", config: nodelink.NodeTLS(own, poolOf(foreignCert)), want: codes.Unavailable},
 	}
 	for _, tt := range tests {

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/cloudtwin/cloudtwin/cloud/iam"
+	"github.com/cloudtwin/cloudtwin/cloud/journal"
 	"github.com/cloudtwin/cloudtwin/cloud/keydelivery"
 	"github.com/cloudtwin/cloudtwin/cloud/model"
 	"github.com/cloudtwin/cloudtwin/cloud/nodelink"
@@ -23,7 +24,7 @@ import (
 const credentialsTimeout = 10 * time.Second
 
 // NodeServer answers enrolled nodes. A node is who its verified NODECERT says, and only while that certificate is
-// the one that placement has for it.
+// one that placement has for it.
 func (s *Service) NodeServer() nodelink.NodeLinkServer { return &nodeServer{s: s} }
 
 type nodeServer struct {
@@ -64,46 +65,59 @@ func (s *sessions) begin(ctx context.Context, nodeID string) (context.Context, f
 	}
 }
 
-// authenticate returns the calling node's id.
-func (n *nodeServer) authenticate(ctx context.Context) (string, error) {
+// authenticate returns the calling node.
+func (n *nodeServer) authenticate(ctx context.Context, call string) (nodelink.Peer, error) {
 	peer, err := nodelink.NodeFrom(ctx)
-	if err != nil {
-		return "", err
+	if err == nil {
+		err = n.admit(ctx, peer, call)
 	}
-	err = n.s.cfg.Placement.Authenticate(ctx, peer.NodeID, peer.Certificate)
-	switch {
-	case err == nil:
-		return peer.NodeID, nil
-	case errors.Is(err, placement.ErrNoNode), errors.Is(err, placement.ErrNotCurrent):
-		n.s.record(ctx, "node.denied", peer.NodeID, map[string]string{"call": "connect", "reason": err.Error()})
-		return "", status.Error(codes.PermissionDenied, "the node's certificate is not one that is in use")
-	default:
-		return "", status.Error(codes.Unavailable, "the cloud's store is not available")
+	return peer, err
+}
+
+// admit is check for a call that begins: a refusal goes into the journal.
+func (n *nodeServer) admit(ctx context.Context, peer nodelink.Peer, call string) error {
+	err := n.check(ctx, peer)
+	if refused, ok := nodelink.RefusalOf(err); ok {
+		n.s.record(ctx, "node.denied", peer.NodeID, map[string]string{
+			"call": call, "reason": string(refused.Reason), "detail": refused.Detail, "serial": refused.Serial,
+		})
 	}
+	return err
+}
+
+// check says whether the peer's NODECERT is still one that the node may use.
+func (n *nodeServer) check(ctx context.Context, peer nodelink.Peer) error {
+	err := n.s.cfg.Placement.Authenticate(ctx, peer.NodeID, peer.Certificate)
+	if err == nil {
+		return nil
+	}
+	if refused, ok := nodelink.RefusalOf(err); ok {
+		return refused.GRPCStatus().Err()
+	}
+	if ctx.Err() != nil {
+		return status.Error(codes.Aborted, fmt.Sprint(context.Cause(ctx)))
+	}
+	return status.Error(codes.Unavailable, "the cloud's store is not available")
 }
 
 // RoleCredentials gives the role's credentials of an instance to the node that it is placed on, and to no other.
 func (n *nodeServer) RoleCredentials(ctx context.Context,
 	in *nodelink.RoleCredentialsRequest) (*nodelink.RoleCredentialsResponse, error) {
-	nodeID, err := n.authenticate(ctx)
+	peer, err := n.authenticate(ctx, "RoleCredentials")
 	if err != nil {
 		return nil, err
 	}
-	e, ok := n.s.view.get(in.GetInstanceId())
-	if !ok || e.inst.NodeID != nodeID || !e.inst.State.live() {
-		reason := "the instance is not this node's"
-		if ok && e.inst.NodeID == nodeID {
-			reason = "the instance has ended"
-		}
-		n.s.record(ctx, "node.denied", nodeID, map[string]string{
-			"call": "RoleCredentials", "instance": bounded(in.GetInstanceId(), 64), "reason": reason,
-		})
-		return nil, status.Error(codes.PermissionDenied, "not an instance of this node")
+	e, err := n.ownInstance(ctx, peer.NodeID, in.GetInstanceId(), "RoleCredentials")
+	if err != nil {
+		return nil, err
 	}
 	if e.inst.RoleName == "" {
 		return nil, status.Error(codes.NotFound, "the instance has no role")
 	}
-	ctx, cancel := context.WithTimeout(ctx, credentialsTimeout)
+	if !journal.SameTrace(journal.Traceparent(ctx), e.inst.Trace) {
+		ctx = journal.Join(ctx, e.inst.Trace)
+	}
+	ctx, cancel := context.WithTimeout(journal.Begin(ctx), credentialsTimeout)
 	defer cancel()
 	creds, err := n.s.roleCredentials(ctx, &e.inst)
 	if err != nil {
@@ -117,26 +131,56 @@ func (n *nodeServer) RoleCredentials(ctx context.Context,
 	}, nil
 }
 
-// roleCredentials makes a session of an instance's role. An instance keeps to the profile that it was launched with:
-// one that was made later under the same name is not its own.
+// ownInstance returns an instance that the node runs. That it was asked for another is told.
+func (n *nodeServer) ownInstance(ctx context.Context, nodeID, instanceID, call string) (*entry, error) {
+	e, ok := n.s.view.get(instanceID)
+	if ok && e.inst.NodeID == nodeID && e.inst.State.live() {
+		return e, nil
+	}
+	reason := "the instance is not this node's"
+	if ok && e.inst.NodeID == nodeID {
+		reason = "the instance has ended"
+	}
+	n.s.record(ctx, "node.denied", nodeID, map[string]string{
+		"call": call, "instance": bounded(instanceID, 64), "reason": reason,
+	})
+	return nil, status.Error(codes.PermissionDenied, "not an instance of this node")
+}
+
+// roleCredentials makes a session of the role that an instance's profile holds now.
 func (s *Service) roleCredentials(ctx context.Context, inst *Instance) (iam.SessionCredentials, error) {
-	profile, err := s.cfg.IAM.InstanceProfile(ctx, inst.AccountID, inst.ProfileName)
+	profile, err := s.cfg.IAM.InstanceProfile(ctx, inst.profileAccount(), inst.ProfileName)
 	if err != nil {
 		return iam.SessionCredentials{}, err
 	}
-	if profile.ID != inst.ProfileID {
+	if profile.ID != inst.ProfileID || profile.RoleName == "" || profile.RoleName != inst.RoleName {
+		// The instance has not followed its profile: it was launched while that changed.
+		if err := s.followProfile(ctx, inst); err != nil {
+			return iam.SessionCredentials{}, err
+		}
 		return iam.SessionCredentials{}, model.Errorf("NoSuchEntity", http.StatusNotFound,
-			"instance profile %s is not the one that the instance was launched with", inst.ProfileName)
+			"instance profile %s is not the one that the instance has, or holds another role", inst.ProfileName)
 	}
-	return s.cfg.IAM.InstanceCredentials(ctx, inst.AccountID, inst.RoleName, inst.ID)
+	return s.cfg.IAM.InstanceCredentials(ctx, inst.profileAccount(), inst.RoleName, inst.ID)
 }
 
-// Sync holds a node's connection: its reports come in, what it shall run goes out.
+// Sync holds a node's connection: its reports come in, what it shall run goes out. It ends at once when the node's
+// NODECERT is no longer good.
 func (n *nodeServer) Sync(stream nodelink.NodeLink_SyncServer) error {
-	nodeID, err := n.authenticate(stream.Context())
+	peer, err := nodelink.NodeFrom(stream.Context())
 	if err != nil {
 		return err
 	}
+	// Followed before it is authenticated: what changes from here on is not missed.
+	changed, stopFollowing := n.s.cfg.Placement.Follow(peer.NodeID)
+	defer stopFollowing()
+	if err := n.admit(stream.Context(), peer, "Sync"); err != nil {
+		return err
+	}
+	if n.s.ctx.Err() != nil {
+		return errShuttingDown
+	}
+	nodeID := peer.NodeID
 	ctx, done := n.s.sessions.begin(stream.Context(), nodeID)
 	defer done()
 	first, err := stream.Recv()
@@ -146,38 +190,68 @@ func (n *nodeServer) Sync(stream nodelink.NodeLink_SyncServer) error {
 	if !first.GetFirst() {
 		return status.Error(codes.InvalidArgument, "the first report must be marked first")
 	}
-	// Subscribed before the first report is worked in: what changes from here on is not missed.
+	// Subscribed before the first report is worked in, for the same reason.
 	sub, stop := n.s.view.subscribe(nodeID)
 	defer stop()
-	n.s.record(ctx, "node.connected", nodeID, nil)
+	n.s.record(ctx, "node.connected", nodeID, connectedAttributes(ctx, peer))
 	defer n.s.record(context.WithoutCancel(ctx), "node.disconnected", nodeID, nil)
-	if err := n.s.handleReport(ctx, nodeID, first); err != nil {
-		return reportError(err)
+	if err := n.take(ctx, peer, first); err != nil {
+		return err
 	}
 	sender := &desiredSender{s: n.s, stream: stream, nodeID: nodeID, sent: map[string]uint64{}}
 	if err := sender.snapshot(); err != nil {
 		return err
 	}
 	failed := make(chan error, 1)
-	n.s.done.Go(func() { failed <- n.receive(ctx, stream, nodeID) })
+	n.s.done.Go(func() { failed <- n.receive(ctx, stream, peer) })
+	return n.tell(ctx, sender, peer, feeds{instances: sub, node: changed, failed: failed})
+}
+
+// connectedAttributes tell with which NODECERT a node connects and, if it says so, when it was started.
+func connectedAttributes(ctx context.Context, peer nodelink.Peer) map[string]string {
+	attributes := map[string]string{"serial": peer.Certificate.SerialNumber.Text(16)}
+	if started, ok := nodelink.StartFrom(ctx); ok {
+		attributes["started"] = started.Format(time.RFC3339Nano)
+	}
+	return attributes
+}
+
+// errShuttingDown ends connections with Close: a node tries again, perhaps with another process of the cloud.
+var errShuttingDown = status.Error(codes.Unavailable, "the cloud is shutting down")
+
+// feeds are what a connection's loop wakes for.
+type feeds struct {
+	instances *subscription
+	node      <-chan struct{} // its record changed
+	failed    <-chan error    // the other direction ended
+}
+
+// tell sends the node what changes until the connection ends.
+func (n *nodeServer) tell(ctx context.Context, sender *desiredSender, peer nodelink.Peer, f feeds) error {
 	for {
+		var err error
 		select {
-		case <-sub.wake:
-			if err := sender.changes(sub.take()); err != nil {
-				return err
+		case <-f.instances.wake:
+			err = sender.changes(f.instances.take())
+		case <-f.node:
+			if err = n.check(ctx, peer); err == nil {
+				err = sender.renewal()
 			}
-		case err := <-failed:
+		case err := <-f.failed:
 			return err
 		case <-ctx.Done():
 			return status.Error(codes.Aborted, fmt.Sprint(context.Cause(ctx)))
 		case <-n.s.ctx.Done():
-			return status.Error(codes.Unavailable, "the cloud is shutting down")
+			return errShuttingDown
+		}
+		if err != nil {
+			return err
 		}
 	}
 }
 
 // receive works the node's reports in until the stream ends.
-func (n *nodeServer) receive(ctx context.Context, stream nodelink.NodeLink_SyncServer, nodeID string) error {
+func (n *nodeServer) receive(ctx context.Context, stream nodelink.NodeLink_SyncServer, peer nodelink.Peer) error {
 	for {
 		report, err := stream.Recv()
 		if errors.Is(err, io.EOF) {
@@ -189,16 +263,27 @@ func (n *nodeServer) receive(ctx context.Context, stream nodelink.NodeLink_SyncS
 		if ctx.Err() != nil {
 			return status.Error(codes.Aborted, "superseded")
 		}
-		if err := n.s.handleReport(ctx, nodeID, report); err != nil {
-			return reportError(err)
+		// Another process of the cloud may have removed the node, and a NODECERT may end while it is in use.
+		if err := n.check(ctx, peer); err != nil {
+			return err
+		}
+		if err := n.take(ctx, peer, report); err != nil {
+			return err
 		}
 	}
 }
 
-// reportError ends a connection whose report could not be kept; the node connects anew and tells everything again.
-func reportError(err error) error {
+// take works one report in. One that could not be kept ends the connection; the node connects anew and tells everything
+// again.
+func (n *nodeServer) take(ctx context.Context, peer nodelink.Peer, report *nodelink.Report) error {
+	err := n.s.handleReport(ctx, peer.NodeID, report)
+	if err == nil {
+		return nil
+	}
 	if errors.Is(err, placement.ErrNoNode) {
-		return status.Error(codes.PermissionDenied, "the node was removed")
+		if err := n.check(ctx, peer); err != nil {
+			return err
+		}
 	}
 	return status.Error(codes.Unavailable, "the report could not be kept")
 }
@@ -209,14 +294,18 @@ type desiredSender struct {
 	stream nodelink.NodeLink_SyncServer
 	nodeID string
 	sent   map[string]uint64 // generation by instance
+	asked  time.Time         // the last request to renew that the node was told of
 }
 
 func (d *desiredSender) snapshot() error {
-	msg := &nodelink.Desired{Snapshot: true, Services: d.s.cfg.Services()}
+	msg := &nodelink.Desired{Snapshot: true, Services: d.s.cfg.Services(), RenewCertificate: d.renewalDue()}
 	for _, e := range d.s.view.onNode(d.nodeID) {
 		if e.inst.State.live() {
 			msg.Run = append(msg.Run, wireDesired(&e.inst, d.s.cfg.Region))
 			d.sent[e.inst.ID] = e.inst.Generation
+			if e.inst.State == Pending { // of the others the node knows
+				d.s.recordMessage(d.stream.Context(), &e.inst, messageRun)
+			}
 		}
 	}
 	return d.stream.Send(msg)
@@ -232,8 +321,12 @@ func (d *desiredSender) changes(ids []string) error {
 			if !told || generation != e.inst.Generation {
 				msg.Run = append(msg.Run, wireDesired(&e.inst, d.s.cfg.Region))
 				d.sent[id] = e.inst.Generation
+				d.s.recordMessage(d.stream.Context(), &e.inst, messageRun)
 			}
 		case told:
+			if ok {
+				d.s.recordMessage(d.stream.Context(), &e.inst, messageRemove)
+			}
 			msg.Remove = append(msg.Remove, id)
 			delete(d.sent, id)
 		}
@@ -244,6 +337,23 @@ func (d *desiredSender) changes(ids []string) error {
 	return d.stream.Send(msg)
 }
 
+// renewal tells the node to renew its NODECERT if the operator asked for that since the last time.
+func (d *desiredSender) renewal() error {
+	if !d.renewalDue() {
+		return nil
+	}
+	return d.stream.Send(&nodelink.Desired{RenewCertificate: true})
+}
+
+func (d *desiredSender) renewalDue() bool {
+	node, ok := d.s.cfg.Placement.Node(d.nodeID)
+	if !ok || !node.RenewalAsked.After(d.asked) {
+		return false
+	}
+	d.asked = node.RenewalAsked
+	return true
+}
+
 // wireDesired is an instance as its node is told.
 func wireDesired(i *Instance, region string) *nodelink.Instance {
 	out := &nodelink.Instance{
@@ -252,7 +362,9 @@ func wireDesired(i *Instance, region string) *nodelink.Instance {
 		Mac: i.MAC, PrivateIp: i.PrivateIP, UserData: i.UserData,
 		InstanceProfileArn: i.ProfileARN, InstanceProfileId: i.ProfileID, RoleName: i.RoleName,
 		LaunchUnix: i.LaunchTime.Unix(), ReservationId: i.ReservationID, LaunchIndex: clampUint32(i.LaunchIndex),
-		Region: region, AvailabilityZone: zoneOf(region), Tags: i.Tags, Generation: i.Generation,
+		Region: region, AvailabilityZone: zoneOf(region), Tags: i.Tags, Generation: i.Generation, Traceparent: i.Trace,
+		InstanceProfileUnix: unixOf(i.ProfileLink.Since), Reboots: i.Reboots,
+		KeyName: i.KeyName, PublicKey: i.PublicKey, PublicIp: i.PublicIP,
 		Metadata: &nodelink.MetadataOptions{
 			TokensRequired: i.Metadata.TokensRequired, Disabled: i.Metadata.Disabled,
 			HopLimit: clampUint32(i.Metadata.HopLimit), Tags: i.Metadata.Tags,
@@ -262,6 +374,9 @@ func wireDesired(i *Instance, region string) *nodelink.Instance {
 		out.Exposures = append(out.Exposures, &nodelink.Exposure{
 			HostAddress: e.HostAddress, GuestPort: clampUint32(e.GuestPort),
 		})
+	}
+	if i.ProfileGone {
+		out.InstanceProfileId = "" // an ARN alone: there was such a profile
 	}
 	out.Credential = wireCredential(i.Credential)
 	return out
@@ -274,6 +389,14 @@ func wireCredential(c *keydelivery.Credential) *nodelink.Credential {
 	return &nodelink.Credential{
 		SealedKey: c.SealedKey, SealedCert: c.SealedCert, IamCertPem: c.IAMCertPEM, Profile: clampUint32(int(c.Profile)),
 	}
+}
+
+// unixOf is 0 for no time.
+func unixOf(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.Unix()
 }
 
 // clampUint32 converts a number that is small and not negative by construction.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"strings"
 	"testing"
 	"time"
 
@@ -41,6 +43,41 @@ func (c *cloud) sync(t *testing.T, client nodelink.NodeLinkClient, had ...*nodel
 		t.Fatalf("the first message is no snapshot: %v", snapshot)
 	}
 	return l, snapshot
+}
+
+// A node may come while the service ends, and after it. The race detector sees work that begins when Close waited for
+// all of it already; nothing here may order the two, so nobody waits for Close.
+func TestNodeThatComesAfterCloseStartsNothing(t *testing.T) {
+	c := start(t)
+	client := c.dialAs(t, c.serve(t), c.addNode(t, "node-1", bigNode()))
+	go c.Close()
+	var err error
+	for limit := time.Now().Add(20 * time.Second); err == nil && time.Now().Before(limit); {
+		err = comeAndGo(t, client)
+	}
+	if status.Code(err) != codes.Unavailable || !strings.Contains(fmt.Sprint(err), "shutting down") {
+		t.Errorf("the connection ended with %v", err)
+	}
+	if _, err := c.WatchInstances(t.Context()); err == nil {
+		t.Error("instances of a closed service can be watched")
+	}
+}
+
+// comeAndGo opens a Sync and ends it at its first answer. It returns how the cloud ended it before that.
+func comeAndGo(t *testing.T, client nodelink.NodeLinkClient) error {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	stream, err := client.Sync(ctx)
+	if err != nil {
+		return err
+	}
+	first := &nodelink.Report{First: true, Node: &nodelink.NodeStatus{}}
+	if err := stream.Send(first); err != nil && !errors.Is(err, io.EOF) {
+		t.Fatal(err)
+	}
+	_, err = stream.Recv()
+	return err
 }
 
 func (l *link) send(r *nodelink.Report) {
@@ -237,9 +274,14 @@ func TestGuestsThatEnd(t *testing.T) {
 	if len(snapshot.GetRun()) != 1 || snapshot.GetRun()[0].GetId() != ids[3] {
 		t.Errorf("snapshot %v, want only the pending %s", snapshot.GetRun(), ids[3])
 	}
-	// Purged after an hour.
+	// Purged after an hour, all but what they took.
 	c.clock.Add(61 * time.Minute)
 	c.Sweep(t.Context())
+	c.Sweep(t.Context()) // what is forgotten already counts no more
+	used, err := c.Forgotten(t.Context())
+	if err != nil || len(used) != 1 || used[demo].Instances != 3 || used[demo].LoadBalancerVMs != 0 {
+		t.Errorf("three instances of %s were forgotten, not %+v; error %v", demo, used, err)
+	}
 	eventually(t, func() error {
 		if n := len(c.Instances()); n != 1 {
 			return fmt.Errorf("%d instances are left, want 1", n)

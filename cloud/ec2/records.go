@@ -1,12 +1,15 @@
 package ec2
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
 	"maps"
+	"slices"
 	"time"
 
+	"github.com/cloudtwin/cloudtwin/cloud/authn"
 	"github.com/cloudtwin/cloudtwin/cloud/keydelivery"
 	"github.com/cloudtwin/cloudtwin/cloud/nodelink"
 	"github.com/cloudtwin/cloudtwin/cloud/placement"
@@ -79,21 +82,44 @@ type Instance struct {
 
 	NodeID      string
 	PrivateIP   string // IPv4; empty once terminated
+	PublicIP    string `json:",omitempty"` // IPv4 of the node's host; for an instance with a key pair alone
 	MAC         string
 	ConsolePath string // on the node's host
 	UserData    []byte // without the keyword's line
 	// Credential waits for the guest to have read its medium, and is removed then.
 	Credential *keydelivery.Credential `json:",omitempty"`
+	// Identity tells the instance's LBCERTs; nil for an instance without one.
+	Identity *Identity `json:",omitempty"`
+
+	KeyName   string `json:",omitempty"` // of the key pair that it was launched with
+	PublicKey string `json:",omitempty"` // of that; it stays when the pair is deleted
 
 	ProfileARN  string
 	ProfileID   string
 	ProfileName string
-	RoleName    string
+	RoleName    string      // empty while the profile holds no role
+	ProfileLink profileLink `json:",omitzero"`
+	// ProfileAccountID is whose the profile is when it is not AccountID's.
+	ProfileAccountID string `json:",omitempty"`
+	ProfileGone      bool   `json:",omitempty"` // deleted since
+
+	// OwnedFor is the account on whose behalf a service runs the instance, and to which it is accounted; empty means
+	// AccountID.
+	OwnedFor string `json:",omitempty"`
+	// Hidden is set for what a service runs in an account of its users: they neither see it nor change it.
+	Hidden bool `json:",omitempty"`
 
 	Tags       map[string]string
 	Exposures  []Exposure
 	Metadata   MetadataOptions
 	Milestones []Milestone
+
+	// Trace is the step that the instance's life is a part of (W3C Trace Context): its launch, then the request that ends
+	// it.
+	Trace string `json:",omitempty"`
+
+	// Reboots that users asked for so far.
+	Reboots uint64 `json:",omitempty"`
 
 	Version    uint64 // grows with every write
 	Generation uint64 // grows with what the node is told
@@ -133,6 +159,17 @@ func (m Milestone) same(o Milestone) bool {
 // mergeMilestones adds to old what is new in told.
 func mergeMilestones(old, told []Milestone) (merged, added []Milestone) {
 	return nodelink.MergeMilestones(old, told, Milestone.same)
+}
+
+// hiddenFrom says whether the caller is not to know of the instance, though it is its account's.
+func (i *Instance) hiddenFrom(caller authn.Caller) bool { return i.Hidden && !caller.System }
+
+// Accounted is the account to which the instance's use is accounted.
+func (i *Instance) Accounted() string { return cmp.Or(i.OwnedFor, i.AccountID) }
+
+// addresses are those that the instance has.
+func (i *Instance) addresses() []string {
+	return slices.DeleteFunc([]string{i.PrivateIP, i.PublicIP}, func(a string) bool { return a == "" })
 }
 
 // need is what the instance reserves on its node.

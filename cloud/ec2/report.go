@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/cloudtwin/cloudtwin/cloud/journal"
 	"github.com/cloudtwin/cloudtwin/cloud/model"
 	"github.com/cloudtwin/cloudtwin/cloud/nodelink"
 	"github.com/cloudtwin/cloudtwin/cloud/placement"
@@ -48,6 +49,8 @@ func (s *Service) handleReport(ctx context.Context, nodeID string, report *nodel
 	if err := s.cfg.Placement.Report(ctx, nodeID, st); err != nil {
 		return err
 	}
+	// First: a guest's milestone may be what came of them.
+	s.recordEvents(ctx, nodeID, report.GetEvents())
 	told := make(map[string]bool, len(report.GetInstances()))
 	for _, is := range report.GetInstances() {
 		told[is.GetInstanceId()] = true
@@ -92,21 +95,21 @@ func (s *Service) handleStatus(ctx context.Context, nodeID string, is *nodelink.
 		})
 		return nil
 	}
+	ctx = journal.Join(ctx, e.inst.Trace)
 	milestones := parseMilestones(is.GetMilestones())
 	if !tellsNews(&e.inst, is, milestones) {
 		return nil
 	}
 	var added []Milestone
 	var before State
+	var heard []*identityEvent
 	inst, err := s.update(ctx, id, func(tx *store.Tx, inst *Instance) error {
 		before = inst.State
 		inst.Milestones, added = mergeMilestones(inst.Milestones, milestones)
 		if path := bounded(is.GetConsolePath(), 1024); path != "" {
 			inst.ConsolePath = path
 		}
-		if slices.ContainsFunc(added, inst.endsCredential) {
-			inst.Credential = nil
-		}
+		heard = inst.hearAll(added, s.images, s.cfg.Clock())
 		return s.applyState(tx, inst, is)
 	})
 	if errors.Is(err, store.ErrNotFound) {
@@ -118,15 +121,36 @@ func (s *Service) handleStatus(ctx context.Context, nodeID string, is *nodelink.
 	for _, m := range added {
 		s.recordMilestone(ctx, inst, m)
 	}
+	for _, ev := range heard {
+		s.record(ctx, ev.kind, inst.ID, ev.attributes)
+	}
 	if inst.State != before {
+		if inst.Reason.Message == reasonExpired || strings.HasPrefix(inst.Reason.Message, reasonExpired+":") {
+			s.recordExpiry(ctx, &inst)
+		}
 		s.recordState(ctx, inst)
 	}
 	return nil
 }
 
+// hearAll takes in what new milestones mean for the instance's credential and identity.
+func (i *Instance) hearAll(added []Milestone, images imageTable, now time.Time) (heard []*identityEvent) {
+	for _, m := range added {
+		ends := i.endsCredential(m)
+		if ev := i.hear(m, images, now); ev != nil {
+			heard = append(heard, ev)
+		}
+		if ends {
+			i.Credential = nil
+		}
+	}
+	return heard
+}
+
 // endsCredential says whether m is its node's word that the medium of the current credential is gone for good.
 func (i *Instance) endsCredential(m Milestone) bool {
-	if m.Stage != nodelink.StageMediumWiped || m.Attributes["credential"] != wireCredential(i.Credential).Fingerprint() {
+	if m.Stage != nodelink.StageMediumWiped || m.fromGuest() ||
+		m.Attributes["credential"] != wireCredential(i.Credential).Fingerprint() {
 		return false
 	}
 	switch m.Attributes["reason"] {
@@ -172,7 +196,11 @@ func (s *Service) applyState(tx *store.Tx, inst *Instance, is *nodelink.Instance
 	default:
 		return nil
 	}
-	if why := bounded(is.GetReason(), maxReason); why != "" {
+	why := bounded(is.GetReason(), maxReason)
+	if inst.expired(why, s.cfg.Clock()) {
+		reason.Message = reasonExpired
+	}
+	if why != "" {
 		reason.Message += ": " + why
 	}
 	if err := s.finish(tx, inst, reason); err != nil && !errors.Is(err, errUnchanged) {
@@ -202,12 +230,18 @@ func parseMilestones(in []*nodelink.Milestone) []Milestone {
 		if stage == "" {
 			continue
 		}
-		keys := slices.Sorted(maps.Keys(m.GetAttributes()))
-		attributes := make(map[string]string, len(keys))
-		for _, k := range keys[:min(len(keys), maxAttributes)] {
-			attributes[bounded(k, maxStage)] = bounded(m.GetAttributes()[k], maxAttribute)
-		}
-		out = append(out, Milestone{Stage: stage, Time: time.Unix(0, m.GetUnixNanos()).UTC(), Attributes: attributes})
+		out = append(out, Milestone{Stage: stage, Time: time.Unix(0, m.GetUnixNanos()).UTC(),
+			Attributes: boundedAttributes(m.GetAttributes())})
+	}
+	return out
+}
+
+// boundedAttributes is a copy of what a node sent, within bounds.
+func boundedAttributes(in map[string]string) map[string]string {
+	keys := slices.Sorted(maps.Keys(in))
+	out := make(map[string]string, len(keys)+3)
+	for _, k := range keys[:min(len(keys), maxAttributes)] {
+		out[bounded(k, maxStage)] = bounded(in[k], maxAttribute)
 	}
 	return out
 }

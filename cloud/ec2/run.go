@@ -8,6 +8,7 @@ import (
 	"errors"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/cloudtwin/cloudtwin/cloud/authn"
 	"github.com/cloudtwin/cloudtwin/cloud/iam"
@@ -93,11 +94,24 @@ func (s *Service) parseRun(ctx context.Context, caller authn.Caller, in *ec2mode
 	if err := spec.setUserData(userData); err != nil {
 		return spec, err
 	}
-	if err := s.parseProfile(ctx, caller, in.IamInstanceProfile, &spec); err != nil {
+	if spec.keyPair, err = s.keyPairOf(ctx, caller.AccountID, in.KeyName); err != nil {
+		return spec, err
+	}
+	if err := s.parsePermitted(ctx, caller, in, &spec); err != nil {
 		return spec, err
 	}
 	spec.tokenHash, err = hashRequest(in)
 	return spec, err
+}
+
+// parsePermitted takes up what needs a permission beside that to launch: an instance profile and tags.
+func (s *Service) parsePermitted(ctx context.Context, caller authn.Caller, in *ec2model.RunInstancesInput,
+	spec *launchSpec) error {
+	instances := s.arn(caller.AccountID, instanceResource, "*")
+	if err := s.parseProfile(ctx, caller, in.IamInstanceProfile, instances, spec); err != nil {
+		return err
+	}
+	return s.authorizeTags(ctx, caller, "RunInstances", instances, spec.tags)
 }
 
 func checkCounts(lowest, highest int64) error {
@@ -122,8 +136,6 @@ func (s *Service) refuseForeign(in *ec2model.RunInstancesInput) error {
 		return model.Errorf(code, http.StatusBadRequest, "The %s '%.128s' does not exist", what, id)
 	}
 	switch {
-	case in.KeyName != nil:
-		return notFound("InvalidKeyPair.NotFound", "key pair", *in.KeyName)
 	case in.SubnetId != nil:
 		return notFound("InvalidSubnetID.NotFound", "subnet ID", *in.SubnetId)
 	case len(in.SecurityGroupIds) > 0:
@@ -167,21 +179,7 @@ func parseMetadata(in *ec2model.InstanceMetadataOptionsRequest) (MetadataOptions
 	if in == nil {
 		return MetadataOptions{}, nil
 	}
-	hops := model.Val(in.HttpPutResponseHopLimit)
-	if in.HttpPutResponseHopLimit != nil && (hops < 1 || hops > 64) {
-		return MetadataOptions{}, model.Errorf("InvalidParameterValue", http.StatusBadRequest,
-			"Value (%d) for parameter MetadataOptions.HttpPutResponseHopLimit is invalid. Expecting 1 to 64.", hops)
-	}
-	if model.Val(in.HttpProtocolIpv6) == enabled {
-		return MetadataOptions{}, model.Errorf("UnsupportedOperation", http.StatusBadRequest,
-			"The parameter MetadataOptions.HttpProtocolIpv6 is not supported by this cloud.")
-	}
-	return MetadataOptions{
-		TokensRequired: model.Val(in.HttpTokens) == "required",
-		Disabled:       model.Val(in.HttpEndpoint) == disabled,
-		HopLimit:       int(hops),
-		Tags:           model.Val(in.InstanceMetadataTags) == enabled,
-	}, nil
+	return MetadataOptions{}.apply(in)
 }
 
 func decodeUserData(text string) ([]byte, error) {
@@ -214,17 +212,17 @@ func (spec *launchSpec) setUserData(userData []byte) error {
 	if !spec.system {
 		return nil
 	}
-	payload, days, wanted, err := keydelivery.ParseUserData(userData)
+	payload, count, wanted, err := keydelivery.ParseUserData(userData)
 	if err != nil {
 		return model.Errorf("InvalidParameterValue", http.StatusBadRequest, "UserData: %w", err)
 	}
-	spec.userData, spec.credential, spec.days = payload, wanted, days
+	spec.userData, spec.credential, spec.life = payload, wanted, time.Duration(count)*24*time.Hour
 	return nil
 }
 
-// parseProfile finds the instance profile and checks that the caller may pass its role to EC2.
+// parseProfile finds the instance profile and checks that the caller may pass its role to EC2 for the instance.
 func (s *Service) parseProfile(ctx context.Context, caller authn.Caller, in *ec2model.IamInstanceProfileSpecification,
-	spec *launchSpec) error {
+	instanceARN string, spec *launchSpec) error {
 	if in == nil {
 		return nil
 	}
@@ -245,7 +243,7 @@ func (s *Service) parseProfile(ctx context.Context, caller authn.Caller, in *ec2
 		return profileError(err, parameter, value)
 	}
 	if profile.RoleName != "" {
-		if err := s.cfg.IAM.AuthorizePassRole(ctx, caller, profile.RoleARN, iam.ServiceEC2); err != nil {
+		if err := s.cfg.IAM.AuthorizePassRole(ctx, caller, profile.RoleARN, iam.ServiceEC2, instanceARN); err != nil {
 			return err
 		}
 	}

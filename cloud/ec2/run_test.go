@@ -162,6 +162,10 @@ func TestPartialLaunchAndRollBack(t *testing.T) {
 	c.addNode(t, "node-1", st)
 	_, err := c.call(t, root(demo), "RunInstances", "ImageId="+ec2.ImageID("web"), "MinCount=31", "MaxCount=40")
 	wantCode(t, err, "InsufficientInstanceCapacity", "room")
+	failed := c.events("placement.failed")
+	if len(failed) != 1 || failed[0]["memoryMB"] != "96" || !strings.Contains(failed[0]["reason"], "room for 30 of 31") {
+		t.Errorf("told of the placement: %v", failed)
+	}
 	eventually(t, func() error {
 		if n := len(c.Instances()); n != 0 {
 			return errors.New("the refused launch left instances")

@@ -31,10 +31,14 @@ import (
 // IAM is what this package needs of package iam.
 type IAM interface {
 	InstanceProfile(ctx context.Context, accountID, nameOrARN string) (iam.InstanceProfile, error)
+	WatchInstanceProfiles(ctx context.Context) (<-chan iam.ProfileChange, error)
 	InstanceCredentials(ctx context.Context, accountID, roleName, instanceID string) (iam.SessionCredentials, error)
-	SignLBCert(ctx context.Context, instanceID string, pub crypto.PublicKey, days int) ([]byte, error)
+	SignLBCert(ctx context.Context, instanceID string, pub crypto.PublicKey, life time.Duration) (
+		lbCert, iamCert []byte, err error)
 	IAMCertificateOf(profile keydelivery.Profile) ([]byte, error)
-	AuthorizePassRole(ctx context.Context, caller authn.Caller, roleARN, service string) error
+	AuthorizePassRole(ctx context.Context, caller authn.Caller, roleARN, service, resourceARN string) error
+	Authorize(ctx context.Context, caller authn.Caller, action string, resources []string,
+		conditions map[string][]string) error
 }
 
 // Config of a Service. Store, IAM and Placement are required.
@@ -46,10 +50,19 @@ type Config struct {
 	Clock     func() time.Time // default time.Now
 	Region    string           // default us-east-1
 	Images    []ImageInfo
+	// Seal and Open keep the key that signs identity documents closed in the store; purpose is bound to the sealed text.
+	// Without them documents are not signed.
+	Seal func(purpose string, plaintext keydelivery.Secret) (string, error)
+	Open func(purpose, sealed string) (keydelivery.Secret, error)
+	// UnprivilegedPorts: port P below 1024 of an instance is reached at P+8000, as the node may not bind it.
+	UnprivilegedPorts bool
 	// Services returns what nodes are told about the cloud's endpoints when they connect; nil means nothing.
 	Services func() *nodelink.Services
 	// TerminatedRetention is how long a terminated instance can still be described; default 1 h, as on EC2.
 	TerminatedRetention time.Duration
+	// Shorten, for tests of what happens at their end, says how long an LBCERT that is made now is valid instead; zero
+	// means as long as ever. Nil means that for all.
+	Shorten func(inst *Instance) time.Duration
 }
 
 // Validate reports everything that is wrong with c at once.
@@ -86,11 +99,16 @@ type Service struct {
 	instances *store.Table[Instance]
 	addresses *store.Table[addressRecord]
 	tokens    *store.Table[tokenRecord]
+	keyPairs  *store.Table[KeyPair]
+	usage     *store.Table[usageRecord] // by account
+	documents documentSigner
 	images    imageTable
 	pool      addressPool
 	view      view
 	sessions  sessions
+	screens   screens
 	lbKeys    lbKeys
+	renewals  renewals
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
@@ -119,10 +137,17 @@ func New(ctx context.Context, cfg Config) (*Service, error) {
 		instances: store.NewTable[Instance](cfg.Store, "ec2-instances"),
 		addresses: store.NewTable[addressRecord](cfg.Store, "ec2-addresses"),
 		tokens:    store.NewTable[tokenRecord](cfg.Store, "ec2-client-tokens"),
+		keyPairs:  store.NewTable[KeyPair](cfg.Store, "ec2-key-pairs"),
+		usage:     store.NewTable[usageRecord](cfg.Store, "ec2-usage"),
 		images:    newImageTable(cfg.Images),
+	}
+	s.documents = documentSigner{
+		table:  store.NewTable[documentKeyRecord](cfg.Store, "ec2-document-keys"),
+		region: cfg.Region, clock: cfg.Clock, seal: cfg.Seal, open: cfg.Open,
 	}
 	s.view.init()
 	s.sessions.init()
+	s.renewals.init()
 	s.lbKeys.ready = make(chan lbKey, readyKeys)
 	// The service outlives the call that starts it; Close ends it.
 	s.ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
@@ -131,6 +156,8 @@ func New(ctx context.Context, cfg Config) (*Service, error) {
 		return nil, fmt.Errorf("follow instances: %w", err)
 	}
 	s.done.Go(s.sweepLoop)
+	s.done.Go(s.renewLoop)
+	s.done.Go(s.followProfiles)
 	if slices.ContainsFunc(cfg.Images, func(i ImageInfo) bool { return i.profile() == keydelivery.Profile1 }) {
 		s.done.Go(func() { s.lbKeys.keep(s.ctx) })
 	}
@@ -219,6 +246,7 @@ func (s *Service) record(ctx context.Context, kind, subject string, attributes m
 
 // recordState puts an instance's change of state into the journal.
 func (s *Service) recordState(ctx context.Context, inst Instance) {
+	ctx = traceOf(ctx, &inst)
 	attributes := map[string]string{
 		"state": string(inst.State), "account": inst.AccountID, "node": inst.NodeID, "image": inst.ImageName,
 	}

@@ -4,13 +4,11 @@ import (
 	"context"
 	"maps"
 	"net/http"
-	"regexp"
 	"strings"
 	"unicode/utf8"
 
 	"github.com/cloudtwin/cloudtwin/cloud/model"
 	ec2model "github.com/cloudtwin/cloudtwin/cloud/model/ec2"
-	"github.com/cloudtwin/cloudtwin/cloud/store"
 )
 
 // Limits of EC2's tags.
@@ -69,33 +67,7 @@ func parseTagSpecifications(in []ec2model.TagSpecification) (map[string]string, 
 	return parseTags(all)
 }
 
-var resourceIDPattern = regexp.MustCompile(`^[a-z]{1,12}-[0-9a-f]{8}([0-9a-f]{9})?$`)
-
-// taggable checks that all resources are instances of the account.
-func (s *Service) taggable(account string, ids []string) ([]*entry, error) {
-	if len(ids) == 0 {
-		return nil, model.Errorf("MissingParameter", http.StatusBadRequest,
-			"The request must contain the parameter ResourceId")
-	}
-	for _, id := range ids {
-		if strings.HasPrefix(id, "i-") {
-			continue
-		}
-		if !resourceIDPattern.MatchString(id) {
-			return nil, model.Errorf("InvalidID", http.StatusBadRequest,
-				"The ID '%.64s' is not valid (parameter ResourceId)", id)
-		}
-		if strings.HasPrefix(id, "ami-") {
-			return nil, model.Errorf("UnauthorizedOperation", http.StatusForbidden,
-				"The image '%s' is not yours to tag", id)
-		}
-		return nil, model.Errorf("InvalidID", http.StatusBadRequest,
-			"The ID '%s' does not exist (parameter ResourceId); only instances have tags here", id)
-	}
-	return s.selectInstances(account, ids)
-}
-
-// CreateTags adds tags to instances or changes them.
+// CreateTags adds tags to instances and key pairs or changes them.
 func (s *Service) CreateTags(ctx context.Context, in *ec2model.CreateTagsInput) (*ec2model.CreateTagsOutput, error) {
 	caller, err := callerFrom(ctx)
 	if err != nil {
@@ -105,22 +77,19 @@ func (s *Service) CreateTags(ctx context.Context, in *ec2model.CreateTagsInput) 
 	if err != nil {
 		return nil, err
 	}
-	list, err := s.taggable(caller.AccountID, in.Resources)
+	list, err := s.taggable(ctx, caller, in.Resources)
 	if err != nil {
 		return nil, err
 	}
 	// All or nothing: the limits are checked for every resource before the first is written.
-	for _, e := range list {
-		if _, err := withTags(e.inst.Tags, tags); err != nil {
-			return nil, err
-		}
+	add := func(old map[string]string) (map[string]string, error) { return withTags(old, tags) }
+	if err := list.try(add); err != nil {
+		return nil, err
 	}
 	if err := dryRun(in.DryRun); err != nil {
 		return nil, err
 	}
-	return &ec2model.CreateTagsOutput{}, s.changeTags(ctx, list, func(old map[string]string) (map[string]string, error) {
-		return withTags(old, tags)
-	})
+	return &ec2model.CreateTagsOutput{}, s.changeTags(ctx, list, add)
 }
 
 func withTags(old, more map[string]string) (map[string]string, error) {
@@ -147,7 +116,7 @@ func (s *Service) DeleteTags(ctx context.Context, in *ec2model.DeleteTagsInput) 
 				"Tag key cannot be empty (parameter Tag.Key)")
 		}
 	}
-	list, err := s.taggable(caller.AccountID, in.Resources)
+	list, err := s.taggable(ctx, caller, in.Resources)
 	if err != nil {
 		return nil, err
 	}
@@ -168,32 +137,11 @@ func (s *Service) DeleteTags(ctx context.Context, in *ec2model.DeleteTagsInput) 
 	})
 }
 
-func (s *Service) changeTags(ctx context.Context, list []*entry,
-	change func(map[string]string) (map[string]string, error)) error {
-	for _, e := range list {
-		if _, err := s.update(ctx, e.inst.ID, func(_ *store.Tx, inst *Instance) error {
-			tags, err := change(inst.Tags)
-			if err != nil {
-				return err
-			}
-			if maps.Equal(tags, inst.Tags) {
-				return errUnchanged
-			}
-			inst.Tags = tags
-			inst.Generation++
-			return nil
-		}); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-type tagOf struct{ resource, key, value string }
+type tagOf struct{ resource, kind, key, value string }
 
 func (t tagOf) id() string { return t.resource + "/" + t.key }
 
-// DescribeTags lists the tags of the account's instances, in the order of instance and key.
+// DescribeTags lists the tags of the account's instances and key pairs, in the order of resource and key.
 func (s *Service) DescribeTags(ctx context.Context, in *ec2model.DescribeTagsInput) (*ec2model.DescribeTagsOutput,
 	error) {
 	caller, err := callerFrom(ctx)
@@ -205,16 +153,25 @@ func (s *Service) DescribeTags(ctx context.Context, in *ec2model.DescribeTagsInp
 		return nil, err
 	}
 	var list []tagOf
-	for _, e := range s.view.account(caller.AccountID) {
-		for key, value := range e.inst.Tags {
-			t := tagOf{resource: e.inst.ID, key: key, value: value}
-			if fs.match(t.attributes) {
+	add := func(resource, kind string, tags map[string]string) {
+		for key, value := range tags {
+			if t := (tagOf{resource, kind, key, value}); fs.match(t.attributes) {
 				list = append(list, t)
 			}
 		}
 	}
+	for _, e := range s.visible(caller) {
+		add(e.inst.ID, instanceResource, e.inst.Tags)
+	}
+	pairs, err := s.keyPairs.List(ctx, caller.AccountID+"/")
+	if err != nil {
+		return nil, err
+	}
+	for i := range pairs {
+		add(pairs[i].ID, keyPairResource, pairs[i].Tags)
+	}
 	sortBy(list, tagOf.id)
-	list, next, err := page(list, in.MaxResults, 5, in.NextToken, tagOf.id,
+	shown, next, err := page(list, in.MaxResults, 5, in.NextToken, tagOf.id,
 		func(t tagOf, last string) bool { return t.id() > last })
 	if err != nil {
 		return nil, err
@@ -223,10 +180,10 @@ func (s *Service) DescribeTags(ctx context.Context, in *ec2model.DescribeTagsInp
 		return nil, err
 	}
 	out := &ec2model.DescribeTagsOutput{NextToken: next}
-	for _, t := range list {
+	for _, t := range shown {
 		out.Tags = append(out.Tags, ec2model.TagDescription{
 			Key: model.Ptr(t.key), Value: model.Ptr(t.value), ResourceId: model.Ptr(t.resource),
-			ResourceType: model.Ptr("instance"),
+			ResourceType: model.Ptr(t.kind),
 		})
 	}
 	return out, nil
@@ -241,7 +198,7 @@ func (t tagOf) attributes(name string) []string {
 	case "resource-id":
 		return []string{t.resource}
 	case "resource-type":
-		return []string{"instance"}
+		return []string{t.kind}
 	}
 	if key, ok := strings.CutPrefix(name, "tag:"); ok && key == t.key {
 		return []string{t.value}

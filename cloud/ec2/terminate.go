@@ -1,10 +1,12 @@
 package ec2
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
 
+	"github.com/cloudtwin/cloudtwin/cloud/journal"
 	"github.com/cloudtwin/cloudtwin/cloud/model"
 	ec2model "github.com/cloudtwin/cloudtwin/cloud/model/ec2"
 	"github.com/cloudtwin/cloudtwin/cloud/store"
@@ -17,7 +19,7 @@ func (s *Service) TerminateInstances(ctx context.Context,
 	if err != nil {
 		return nil, err
 	}
-	list, err := s.selectInstances(caller.AccountID, in.InstanceIds)
+	list, err := s.selectInstances(caller, in.InstanceIds)
 	if err != nil {
 		return nil, err
 	}
@@ -45,9 +47,8 @@ func (s *Service) shutDown(ctx context.Context, id string) (before, after State,
 		if !changed {
 			return errUnchanged
 		}
-		inst.State = ShuttingDown
-		inst.Reason = StateReason{Code: reasonUser, Message: "User initiated shutdown"}
-		inst.Credential = nil
+		inst.shutDown(StateReason{Code: reasonUser, Message: "User initiated shutdown"})
+		inst.Trace = cmp.Or(journal.Traceparent(ctx), inst.Trace)
 		return nil
 	})
 	if errors.Is(err, store.ErrNotFound) { // purged a moment ago
@@ -59,6 +60,11 @@ func (s *Service) shutDown(ctx context.Context, id string) (before, after State,
 	return before, inst.State, err
 }
 
+// shutDown has the node end the guest.
+func (i *Instance) shutDown(reason StateReason) {
+	i.State, i.Reason, i.Credential = ShuttingDown, reason, nil
+}
+
 // finish makes inst terminated as part of tx and gives back what it held. A reason that is there already stays.
 func (s *Service) finish(tx *store.Tx, inst *Instance, reason StateReason) error {
 	if inst.State == Terminated {
@@ -67,8 +73,8 @@ func (s *Service) finish(tx *store.Tx, inst *Instance, reason StateReason) error
 	if err := s.cfg.Placement.Release(tx, inst.NodeID, inst.need()); err != nil {
 		return err
 	}
-	if inst.PrivateIP != "" {
-		if err := s.addresses.In(tx).Delete(inst.PrivateIP); err != nil && !errors.Is(err, store.ErrNotFound) {
+	for _, address := range inst.addresses() {
+		if err := s.addresses.In(tx).Delete(address); err != nil && !errors.Is(err, store.ErrNotFound) {
 			return err
 		}
 	}
@@ -77,7 +83,7 @@ func (s *Service) finish(tx *store.Tx, inst *Instance, reason StateReason) error
 	}
 	inst.State = Terminated
 	inst.TerminatedAt = s.cfg.Clock()
-	inst.PrivateIP, inst.MAC = "", ""
+	inst.PrivateIP, inst.PublicIP, inst.MAC = "", "", ""
 	inst.Credential, inst.UserData, inst.Exposures = nil, nil, nil
 	return nil
 }
@@ -98,7 +104,7 @@ func (s *Service) end(ctx context.Context, id string, reason StateReason) error 
 	return err
 }
 
-// forget removes a terminated instance's record and its client token.
+// forget removes a terminated instance's record and its client token. What it took stays, in its account's usage.
 func (s *Service) forget(ctx context.Context, inst Instance) error {
 	return s.cfg.Store.Txn(ctx, func(tx *store.Tx) error {
 		if inst.ClientToken != "" {
@@ -108,32 +114,44 @@ func (s *Service) forget(ctx context.Context, inst Instance) error {
 			}
 		}
 		err := s.instances.In(tx).Delete(inst.ID)
-		if errors.Is(err, store.ErrNotFound) {
+		switch {
+		case errors.Is(err, store.ErrNotFound):
 			return nil
+		case err != nil:
+			return err
 		}
-		return err
+		return s.account(tx, &inst)
 	})
 }
 
 func (s *Service) sweepLoop() {
+	s.endOrphans(s.ctx)
 	tick := time.NewTicker(min(time.Minute, max(s.cfg.TerminatedRetention/4, 10*time.Millisecond)))
 	defer tick.Stop()
 	for {
 		select {
 		case <-tick.C:
 			s.Sweep(s.ctx)
+			s.endOrphans(s.ctx)
 		case <-s.ctx.Done():
 			return
 		}
 	}
 }
 
-// Sweep forgets the instances that were terminated longer than Config.TerminatedRetention ago. The service calls
-// it by itself from time to time.
+// revokedRetention is how long a revoked instance is remembered at least: as long as role credentials of it may live.
+const revokedRetention = 12 * time.Hour
+
+// Sweep forgets the instances that were terminated longer than Config.TerminatedRetention ago, and those whose identity
+// was revoked half a day ago. The service calls it by itself from time to time.
 func (s *Service) Sweep(ctx context.Context) {
-	limit := s.cfg.Clock().Add(-s.cfg.TerminatedRetention)
+	now := s.cfg.Clock()
 	for _, e := range s.view.everything() {
-		if e.inst.State == Terminated && !e.inst.TerminatedAt.After(limit) {
+		keep := s.cfg.TerminatedRetention
+		if e.inst.revoked() {
+			keep = max(keep, revokedRetention)
+		}
+		if e.inst.State == Terminated && now.Sub(e.inst.TerminatedAt) >= keep {
 			if err := s.forget(ctx, e.inst); err != nil {
 				return
 			}

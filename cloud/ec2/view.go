@@ -2,6 +2,7 @@ package ec2
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"sync"
 
@@ -17,8 +18,11 @@ type view struct {
 	accounts  map[string][]*entry // in the order of compareEntries
 	nodes     map[string]map[string]*entry
 	addresses map[string]string // of instances that are not terminated: IP -> instance
-	all       map[*subscription]struct{}
-	byNode    map[string]map[*subscription]struct{}
+	profiled  map[profileKey]map[string]*entry
+	// associations are those of instances that are not terminated: id of the association -> instance.
+	associations map[string]*entry
+	all          map[*subscription]struct{}
+	byNode       map[string]map[*subscription]struct{}
 }
 
 // entry is one record with its wire form, made when first asked for.
@@ -48,6 +52,8 @@ func (v *view) init() {
 	v.accounts = map[string][]*entry{}
 	v.nodes = map[string]map[string]*entry{}
 	v.addresses = map[string]string{}
+	v.profiled = map[profileKey]map[string]*entry{}
+	v.associations = map[string]*entry{}
 	v.all = map[*subscription]struct{}{}
 	v.byNode = map[string]map[*subscription]struct{}{}
 }
@@ -101,6 +107,15 @@ func (v *view) putLocked(inst Instance, revision int64) {
 	if inst.PrivateIP != "" {
 		v.addresses[inst.PrivateIP] = inst.ID
 	}
+	if key := e.inst.profileKey(); key.name != "" && inst.State != Terminated {
+		if v.profiled[key] == nil {
+			v.profiled[key] = map[string]*entry{}
+		}
+		v.profiled[key][inst.ID] = e
+	}
+	if id := e.inst.associationID(); id != "" && inst.State != Terminated {
+		v.associations[id] = e
+	}
 	v.tell(e)
 }
 
@@ -137,6 +152,13 @@ func (v *view) dropIndexes(old *entry) {
 	}
 	if v.addresses[old.inst.PrivateIP] == old.inst.ID {
 		delete(v.addresses, old.inst.PrivateIP)
+	}
+	delete(v.associations, old.inst.associationID())
+	key := old.inst.profileKey()
+	if with := v.profiled[key]; with != nil {
+		if delete(with, old.inst.ID); len(with) == 0 {
+			delete(v.profiled, key)
+		}
 	}
 }
 
@@ -182,6 +204,28 @@ func (v *view) onNode(nodeID string) []*entry {
 	}
 	slices.SortFunc(on, compareEntries)
 	return on
+}
+
+// withProfile returns the instances that have a profile and are not terminated.
+func (v *view) withProfile(key profileKey) []*entry {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	return slices.Collect(maps.Values(v.profiled[key]))
+}
+
+// associated returns the instance of an association.
+func (v *view) associated(id string) (*entry, bool) {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	e, ok := v.associations[id]
+	return e, ok
+}
+
+// profiles returns the profiles that instances have.
+func (v *view) profiles() []profileKey {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	return slices.Collect(maps.Keys(v.profiled))
 }
 
 // everything returns all instances in order.

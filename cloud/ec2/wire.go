@@ -64,6 +64,12 @@ func wireInstance(i *Instance, region string) ec2model.Instance {
 	if i.PrivateIP != "" {
 		out.PrivateIpAddress = model.Ptr(i.PrivateIP)
 	}
+	if i.PublicIP != "" {
+		out.PublicIpAddress = model.Ptr(i.PublicIP)
+	}
+	if i.KeyName != "" {
+		out.KeyName = model.Ptr(i.KeyName)
+	}
 	if i.ProfileARN != "" {
 		out.IamInstanceProfile = &ec2model.IamInstanceProfile{Arn: model.Ptr(i.ProfileARN), Id: model.Ptr(i.ProfileID)}
 	}

@@ -36,30 +36,18 @@ func proposeAddress(prefix netip.Prefix) (netip.Addr, error) {
 	}
 }
 
-// privileged is the first port that any process may bind.
-const privileged = 1024
-
-// HostPort is the port of the load balancer's address on which a listener's port is reached: the same, but port
-// P below 1024 becomes P+8000 where the process may not bind it.
-func HostPort(port int, unprivilegedPorts bool) int {
-	if unprivilegedPorts && port < privileged {
-		return port + 8000
-	}
-	return port
-}
-
 // exposures returns what of an LBVM is to be reachable on the host, in the order of the listeners. A port that
 // stands for itself wins over one that was moved; that one moves on by thousands.
 func exposures(lb *LoadBalancer, unprivilegedPorts bool) []ec2.Exposure {
 	taken := map[int]bool{}
 	for _, l := range lb.Listeners {
-		if HostPort(l.Port, unprivilegedPorts) == l.Port {
+		if ec2.HostPort(l.Port, unprivilegedPorts) == l.Port {
 			taken[l.Port] = true
 		}
 	}
 	list := make([]ec2.Exposure, 0, len(lb.Listeners))
 	for _, l := range lb.Listeners {
-		port := HostPort(l.Port, unprivilegedPorts)
+		port := ec2.HostPort(l.Port, unprivilegedPorts)
 		if port != l.Port {
 			for taken[port] {
 				port += 1000

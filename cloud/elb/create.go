@@ -37,13 +37,18 @@ func (s *Service) CreateLoadBalancer(ctx context.Context, in *elbmodel.CreateLoa
 	if err := s.checkCertificates(ctx, lb.Listeners); err != nil {
 		return nil, err
 	}
+	if err := s.authorizeTags(ctx, in); err != nil {
+		return nil, err
+	}
 	defer s.locks.lock(lb.key())()
 	if err := s.create(ctx, &lb); err != nil {
+		s.lookAgain(lb.key(), err)
 		return nil, err
 	}
 	// From here on the record is there, and a client that hangs up must not leave half of its load balancer.
 	ctx = context.WithoutCancel(ctx)
 	if err := s.prepare(ctx, &lb); err != nil {
+		defer s.queue.add(lb.key()) // what could not be removed
 		return nil, errors.Join(fmt.Errorf("prepare load balancer %s: %w", lb.key(), err), s.remove(ctx, &lb))
 	}
 	s.journal(ctx, "elb.created", lb.key(), map[string]string{"address": lb.Address, "role": lb.roleName()})
@@ -128,6 +133,10 @@ func (s *Service) create(ctx context.Context, lb *LoadBalancer) error {
 			if !errors.Is(err, store.ErrNotFound) {
 				return err
 			}
+			if err := s.holdCertificates(tx, lb, nil); err != nil {
+				return err
+			}
+			lb.causedBy(ctx)
 			return s.records.In(tx).Create(lb.key(), *lb)
 		})
 		var taken *takenError
@@ -166,12 +175,14 @@ func (s *Service) DeleteLoadBalancer(ctx context.Context, in *elbmodel.DeleteLoa
 			return notFound(name)
 		}
 		lb.Deleting = true
+		lb.causedBy(ctx)
 		return nil
 	})
 	if isNotFound(err) || errors.Is(err, store.ErrNotFound) {
 		return &elbmodel.DeleteLoadBalancerOutput{}, nil
 	}
 	if err != nil {
+		s.lookAgain(key, err)
 		return nil, err
 	}
 	if err := s.remove(ctx, &lb); err != nil {
@@ -219,7 +230,11 @@ func (s *Service) update(ctx context.Context, key, name string, change func(*Loa
 		if lb.Name != name || lb.Deleting {
 			return notFound(name)
 		}
-		return change(lb)
+		if err := change(lb); err != nil {
+			return err
+		}
+		lb.causedBy(ctx)
+		return nil
 	})
 	if errors.Is(err, store.ErrNotFound) {
 		return lb, notFound(name)
@@ -235,7 +250,16 @@ func (s *Service) change(ctx context.Context, name string, change func(*LoadBala
 	if err == nil {
 		s.queue.add(key)
 	}
+	s.lookAgain(key, err)
 	return lb, err
+}
+
+// lookAgain has a load balancer looked at after a change of its record failed: the store may have kept the change all
+// the same, as it may when its leader changes. A request that was refused changed nothing.
+func (s *Service) lookAgain(key string, err error) {
+	if _, refused := errors.AsType[*model.Error](err); err != nil && !refused {
+		s.queue.addAfter(key, s.cfg.RetryMin)
+	}
 }
 
 // get reads the caller's load balancer of that name.

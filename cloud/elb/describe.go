@@ -133,3 +133,16 @@ func (s *Service) Summaries() []Summary {
 	}
 	return list
 }
+
+// LoadBalancersOf lists the ARNs of an account's load balancers: what uses the account's service-linked role.
+func (s *Service) LoadBalancersOf(ctx context.Context, accountID string) ([]string, error) {
+	list, err := s.records.List(ctx, accountID+"/")
+	if err != nil {
+		return nil, err
+	}
+	arns := make([]string, 0, len(list))
+	for i := range list {
+		arns = append(arns, ARN(s.cfg.Region, accountID, list[i].Name))
+	}
+	return arns, nil
+}

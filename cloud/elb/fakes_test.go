@@ -7,11 +7,14 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 
+	"github.com/cloudtwin/cloudtwin/cloud/authn"
 	"github.com/cloudtwin/cloudtwin/cloud/ec2"
 	"github.com/cloudtwin/cloudtwin/cloud/iam"
 	"github.com/cloudtwin/cloudtwin/cloud/model"
+	"github.com/cloudtwin/cloudtwin/cloud/store"
 )
 
 // broadcast sends values to all watchers; nothing is lost, and a watcher that is slow holds up nobody.
@@ -71,6 +74,9 @@ type fakeIAM struct {
 	roles     map[string]map[string]string // role to policy to document
 	made      map[string]iam.ServiceRole
 	failPut   error
+	asked     []string // of Authorize
+	forbid    string   // an action
+	denied    int
 	check     func(context.Context, string) (string, bool, error)
 	broadcast broadcast[string]
 }
@@ -113,6 +119,15 @@ func (f *fakeIAM) SetCertificateUseCheck(check func(context.Context, string) (st
 	f.check = check
 }
 
+// SetCertificateRename does nothing: the fake renames none. TestRename has the real one.
+func (f *fakeIAM) SetCertificateRename(func(context.Context, *store.Tx, string, string) ([]iam.GrantMove, error)) {
+}
+
+func (f *fakeIAM) HoldCertificate(_ *store.Tx, arn, _ string) error {
+	_, err := f.ServerCertificateRevision(context.Background(), arn)
+	return err
+}
+
 func (f *fakeIAM) EnsureServiceRole(_ context.Context, role iam.ServiceRole) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -121,6 +136,38 @@ func (f *fakeIAM) EnsureServiceRole(_ context.Context, role iam.ServiceRole) err
 	}
 	f.made[role.Name] = role
 	return nil
+}
+
+// LinkedAccount gives every account one whose number ends alike.
+func (f *fakeIAM) LinkedAccount(_ context.Context, prefix, accountID string) (iam.Account, error) {
+	return iam.Account{ID: "9" + accountID[1:], Name: prefix + accountID, System: true, LinkedTo: accountID}, nil
+}
+
+func (f *fakeIAM) AssumeForService(_ context.Context, accountID, role, service, session string) (authn.Caller, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if r := f.made[role]; r.AccountID != accountID || r.TrustService != service {
+		return authn.Caller{}, noSuchEntity(role)
+	}
+	return authn.Caller{Kind: authn.KindRole, AccountID: accountID, RoleName: role, SessionName: session,
+		ARN: iam.SessionARN(accountID, role, session)}, nil
+}
+
+func (f *fakeIAM) Authorize(_ context.Context, caller authn.Caller, action string, resources []string,
+	_ map[string][]string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if action == "elasticloadbalancing:AddTags" && action != f.forbid {
+		return nil
+	}
+	for _, document := range f.roles[caller.RoleName] {
+		if action != f.forbid && strings.Contains(document, `"`+action+`"`) {
+			f.asked = append(f.asked, caller.ARN+" "+action+" "+resources[0])
+			return nil
+		}
+	}
+	f.denied++
+	return model.Errorf("AccessDenied", http.StatusForbidden, "%s may not do %s", caller.ARN, action)
 }
 
 func (f *fakeIAM) PutServiceRolePolicy(_ context.Context, _, role, name, document string) error {
@@ -232,7 +279,7 @@ func (f *fakeEC2) launch(l ec2.Launch) (ec2.Instance, error) {
 	f.launches = append(f.launches, l)
 	inst := f.addLocked(ec2.Instance{
 		AccountID: l.AccountID, System: l.System, State: ec2.Pending, Tags: l.Tags, ImageName: l.ImageName,
-		Exposures: l.Exposures,
+		Exposures: l.Exposures, OwnedFor: l.OwnedFor, Hidden: l.Hidden,
 	})
 	f.tokens[l.ClientToken] = inst.ID
 	return inst, nil

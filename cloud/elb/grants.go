@@ -38,17 +38,19 @@ func (s *Service) prepare(ctx context.Context, lb *LoadBalancer) error {
 	}); err != nil {
 		return fmt.Errorf("make role %s: %w", lb.roleName(), err)
 	}
-	if err := s.putGrants(ctx, lb, lb.grants()); err != nil {
-		return err
+	for !lb.Prepared {
+		put := lb.grants()
+		if err := s.putGrants(ctx, lb, put); err != nil {
+			return err
+		}
+		// A certificate that was renamed in between needs another grant.
+		if err := s.rewrite(ctx, lb, func(lb *LoadBalancer) error {
+			lb.Prepared = maps.Equal(put, lb.grants())
+			return nil
+		}); err != nil {
+			return err
+		}
 	}
-	updated, err := s.update(ctx, lb.key(), lb.Name, func(lb *LoadBalancer) error {
-		lb.Prepared = true
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	*lb = updated
 	return nil
 }
 
@@ -101,7 +103,7 @@ func (s *Service) changeListeners(ctx context.Context, name string, change func(
 	if err := s.putGrants(ctx, &lb, added); err != nil {
 		return err
 	}
-	if lb, err = s.update(ctx, key, name, change); err != nil {
+	if lb, err = s.updateNaming(ctx, key, name, change); err != nil {
 		return err
 	}
 	return s.pruneGrants(ctx, &lb)
@@ -159,7 +161,8 @@ func (s *Service) pruneGrants(ctx context.Context, lb *LoadBalancer) error {
 		return err
 	}
 	*lb = updated
-	return nil
+	// A certificate may have been renamed to a name whose grant was just withdrawn.
+	return s.settleGrants(ctx, lb)
 }
 
 // dropRole removes the role with its instance profile and policies.
@@ -174,17 +177,13 @@ func (s *Service) dropRole(ctx context.Context, lb *LoadBalancer) error {
 // certificateUse answers iam's question before it deletes a certificate: which load balancer names it. It asks the
 // store, not the view, so that a load balancer that was created a moment ago counts.
 func (s *Service) certificateUse(ctx context.Context, arn string) (user string, inUse bool, err error) {
-	match := certificatePattern.FindStringSubmatch(arn)
-	if match == nil {
-		return "", false, nil
-	}
-	list, err := s.records.List(ctx, match[1]+"/")
+	users, err := s.users(ctx, arn)
 	if err != nil {
-		return "", false, fmt.Errorf("look for users of %s: %w", arn, err)
+		return "", false, err
 	}
-	for i := range list {
-		if !list[i].Deleting && list[i].names(arn) {
-			return ARN(s.cfg.Region, list[i].AccountID, list[i].Name), true, nil
+	for i := range users {
+		if !users[i].Deleting {
+			return ARN(s.cfg.Region, users[i].AccountID, users[i].Name), true, nil
 		}
 	}
 	return "", false, nil

@@ -110,12 +110,14 @@ func (c Config) backoff(n int) time.Duration {
 
 // noteInstance takes in that an instance is there or has changed.
 func (s *Service) noteInstance(inst ec2.Instance) {
-	if key, ours := inst.Tags[ownerTag]; ours && inst.System && inst.AccountID == s.cfg.SystemAccountID {
+	if s.ours(&inst) {
+		key := inst.Tags[ownerTag]
 		if !live(inst) {
 			s.health.ended(inst.ID)
 		}
-		// A guest tells much in its life, and only its beginning and its end ask for something to be done.
-		if s.guests.note(key, inst.ID, live(inst)) {
+		// A guest tells much in its life, and only its beginning and its end ask for something to be done. One that ended
+		// before anybody heard of it must be replaced too: what comes fast is told once, as it is by then.
+		if s.guests.note(key, inst.ID, live(inst)) || !live(inst) {
 			s.queue.add(key)
 		}
 		return

@@ -28,7 +28,7 @@ const (
 	certB  = "arn:aws:iam::" + alice + ":server-certificate/sites/b"
 	certX  = "arn:aws:iam::" + bob + ":server-certificate/x"
 	// soon bounds what the loop does by itself.
-	soon = 10 * time.Second
+	soon = time.Minute
 )
 
 // world is a Service on a real store, with fakes of iam and ec2.

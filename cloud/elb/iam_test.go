@@ -107,7 +107,7 @@ func lbIdentity(t *testing.T, identity *iam.Service, instanceID string) keydeliv
 	if err != nil {
 		t.Fatal(err)
 	}
-	certPEM, err := identity.SignLBCert(t.Context(), instanceID, key.Public(), 1)
+	certPEM, _, err := identity.SignLBCert(t.Context(), instanceID, key.Public(), time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}

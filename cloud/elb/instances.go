@@ -79,10 +79,10 @@ func instanceIDs(in []elbmodel.Instance) ([]string, error) {
 	return ids, nil
 }
 
-// backend finds an instance of the account; InvalidInstance when it has none of that id.
+// backend finds an instance of the account; InvalidInstance when it has none of that id that its users know of.
 func (s *Service) backend(ctx context.Context, accountID, id string) (ec2.Instance, error) {
 	inst, err := s.cfg.EC2.Instance(ctx, id)
-	if errors.Is(err, ec2.ErrNotFound) || (err == nil && inst.AccountID != accountID) {
+	if errors.Is(err, ec2.ErrNotFound) || (err == nil && (inst.AccountID != accountID || inst.Hidden)) {
 		return ec2.Instance{}, elbmodel.ErrInvalidInstance("Instances: could not find EC2 instance %q", id)
 	}
 	return inst, err

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/cloudtwin/cloudtwin/cloud/ec2"
 	"github.com/cloudtwin/cloudtwin/cloud/keydelivery"
@@ -16,8 +17,24 @@ import (
 // ownerTag is on every LBVM and holds its load balancer's key.
 const ownerTag = "cloudtwin:load-balancer"
 
-// credentialDays is how long an LBVM's LBCERT is valid.
-const credentialDays = 365
+// Bounds of Config.LBCertLife.
+const (
+	MinLBCertLife = 30 * time.Second // renewed when a tenth of it is left: three seconds for a guest to read a medium
+	MaxLBCertLife = keydelivery.MaxDays * 24 * time.Hour
+)
+
+func (c Config) checkLBCertLife() error {
+	if l := c.LBCertLife; l != 0 && (l < MinLBCertLife || l > MaxLBCertLife) {
+		return fmt.Errorf("elb: LBCertLife is %s, must be %s to %s", l, MinLBCertLife, MaxLBCertLife)
+	}
+	return nil
+}
+
+// credentialDays is what the keyword says of LBCERT's validity, in whole days; LBCertLife says the rest.
+func (c Config) credentialDays() int {
+	const day = 24 * time.Hour
+	return int((c.LBCertLife + day - 1) / day)
+}
 
 // payload is the user data of an LBVM of ours, for whoever looks at the instance; the guest asks elb for all that it
 // needs.
@@ -97,10 +114,19 @@ func (s *Service) launch(ctx context.Context, lb *LoadBalancer) error {
 	if len(lb.LBVMs) == 0 {
 		exposed = exposures(lb, s.cfg.UnprivilegedPorts)
 	}
+	owner, err := s.ownerOf(ctx, lb.AccountID)
+	if err != nil {
+		return fmt.Errorf("launch LBVM: %w", err)
+	}
+	if err := s.actAs(ctx, owner, actionRun, "*", lb.key()); err != nil {
+		return fmt.Errorf("launch LBVM: %w", err)
+	}
 	inst, err := s.cfg.EC2.Launch(ctx, ec2.Launch{
-		AccountID: s.cfg.SystemAccountID, System: true,
-		ImageName: s.cfg.Image, InstanceType: s.cfg.InstanceType,
-		UserData:            keydelivery.WithKeyword(credentialDays, data),
+		AccountID: owner, System: true, OwnedFor: lb.AccountID, Hidden: owner == lb.AccountID,
+		ProfileAccountID: s.profileAccount(owner),
+		ImageName:        s.cfg.Image, InstanceType: s.cfg.InstanceType,
+		UserData:            keydelivery.WithKeyword(s.cfg.credentialDays(), data),
+		LBCertLife:          s.cfg.LBCertLife,
 		InstanceProfileName: lb.roleName(),
 		Tags:                map[string]string{"Name": lb.roleName(), ownerTag: lb.key()},
 		ClientToken:         "elb-" + lb.ID + "-" + strconv.Itoa(lb.Launches),
@@ -110,7 +136,11 @@ func (s *Service) launch(ctx context.Context, lb *LoadBalancer) error {
 	if err != nil && !spent {
 		return fmt.Errorf("launch LBVM: %w", err)
 	}
+	number := lb.Launches
 	if err := s.rewrite(ctx, lb, func(lb *LoadBalancer) error {
+		if lb.Launches > number {
+			return nil // another process got the same instance by the same token, and has noted it down
+		}
 		lb.Launches++
 		if !spent {
 			lb.LBVMs = append(lb.LBVMs, LBVM{InstanceID: inst.ID, Launched: s.cfg.Clock().UTC()})
@@ -159,7 +189,16 @@ func (s *Service) endStrays(ctx context.Context, key string, known []LBVM) error
 }
 
 func (s *Service) terminate(ctx context.Context, id string) error {
-	err := s.cfg.EC2.Terminate(ctx, s.cfg.SystemAccountID, id)
+	inst, err := s.cfg.EC2.Instance(ctx, id)
+	if err == nil && inst.AccountID != s.cfg.SystemAccountID && !s.ours(&inst) {
+		return fmt.Errorf("terminate LBVM %s: it is no load balancer's", id)
+	}
+	if err == nil {
+		err = s.actAs(ctx, inst.AccountID, actionTerminate, id, inst.Tags[ownerTag])
+	}
+	if err == nil {
+		err = s.cfg.EC2.Terminate(ctx, inst.AccountID, id)
+	}
 	if err != nil && !errors.Is(err, ec2.ErrNotFound) {
 		return fmt.Errorf("terminate LBVM %s: %w", id, err)
 	}

@@ -20,7 +20,7 @@ func (s *Service) awaitNoted(ctx context.Context, instanceID string) {
 	defer limit.Stop()
 	for {
 		inst, err := s.cfg.EC2.Instance(ctx, instanceID)
-		if err != nil || !live(inst) || !inst.System || inst.AccountID != s.cfg.SystemAccountID {
+		if err != nil || !live(inst) || !s.ours(&inst) {
 			return
 		}
 		changed := s.view.next(inst.Tags[ownerTag])

@@ -47,6 +47,7 @@ func (s *Service) reconcile(ctx context.Context, key string) error {
 	if err != nil {
 		return err
 	}
+	ctx = journal.Begin(journal.Join(ctx, lb.Trace))
 	if lb.Deleting {
 		return s.remove(ctx, &lb)
 	}

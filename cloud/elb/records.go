@@ -38,6 +38,9 @@ type LoadBalancer struct {
 	// Launches counts the launches that were noted down. It makes the client token of the next one, so that a
 	// launch that was not noted down is found again, not repeated.
 	Launches int
+	// Trace is the step of the request that changed the load balancer last (W3C Trace Context): what follows from it goes
+	// on there.
+	Trace string `json:",omitempty"`
 	// Deleting is set from DeleteLoadBalancer until nothing is left; the API no longer shows the record.
 	Deleting bool
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/cloudtwin/cloudtwin/cloud/ec2"
 	"github.com/cloudtwin/cloudtwin/cloud/iam"
 	"github.com/cloudtwin/cloudtwin/cloud/journal"
+	"github.com/cloudtwin/cloudtwin/cloud/keydelivery"
 	"github.com/cloudtwin/cloudtwin/cloud/keydelivery/servo"
 	"github.com/cloudtwin/cloudtwin/cloud/store"
 )
@@ -35,10 +36,20 @@ type IAM interface {
 	WatchServerCertificates(ctx context.Context) (<-chan string, error)
 	// SetCertificateUseCheck has iam ask before it deletes a certificate.
 	SetCertificateUseCheck(check func(ctx context.Context, arn string) (user string, inUse bool, err error))
+	// SetCertificateRename has iam tell, in the renaming's transaction, when a certificate gets another ARN.
+	SetCertificateRename(follow func(ctx context.Context, tx *store.Tx, from, to string) ([]iam.GrantMove, error))
+	// HoldCertificate makes sure, in a transaction that has by name the certificate, that it is there at its end.
+	HoldCertificate(tx *store.Tx, arn, by string) error
 	EnsureServiceRole(ctx context.Context, role iam.ServiceRole) error
 	PutServiceRolePolicy(ctx context.Context, accountID, role, name, document string) error
 	DeleteServiceRolePolicy(ctx context.Context, accountID, role, name string) error
 	DeleteServiceRole(ctx context.Context, accountID, name string) error
+	// LinkedAccount returns the system account that stands for another one, and makes it when there is none.
+	LinkedAccount(ctx context.Context, prefix, accountID string) (iam.Account, error)
+	// AssumeForService is AssumeRole for a service of the cloud, which the role must trust.
+	AssumeForService(ctx context.Context, accountID, role, service, session string) (authn.Caller, error)
+	Authorize(ctx context.Context, caller authn.Caller, action string, resources []string,
+		conditions map[string][]string) error
 }
 
 // EC2 is what this package needs of package ec2.
@@ -64,11 +75,16 @@ type Config struct {
 	Journal *journal.Journal
 	Clock   func() time.Time // default time.Now
 	Region  string           // default us-east-1
-	// SystemAccountID owns the roles and the LBVMs.
+	// SystemAccountID owns the LBVMs' roles, and the LBVMs themselves unless Owner says otherwise.
 	SystemAccountID string
+	// Owner says in whose account new LBVMs run; default OwnerSystem. Those that run stay where they are.
+	Owner Owner
 	// Replicas is the number of LBVMs per load balancer, 1 to 10; default 1. The oldest one that lives has the
 	// load balancer's address.
 	Replicas int
+	// LBCertLife is how long an LBVM's LBCERT is valid, MinLBCertLife to MaxLBCertLife; default 365 days. It is renewed
+	// before its end.
+	LBCertLife time.Duration
 	// Image and InstanceType of an LBVM; default lbvm and ec2's default type.
 	Image        string
 	InstanceType string
@@ -103,6 +119,9 @@ func (c Config) Validate() error {
 	if c.SystemAccountID == "" {
 		errs = append(errs, errors.New("elb: SystemAccountID is required"))
 	}
+	if err := c.Owner.Validate(); err != nil {
+		errs = append(errs, fmt.Errorf("elb: Owner: %w", err))
+	}
 	if c.Replicas < 0 || c.Replicas > 10 {
 		errs = append(errs, fmt.Errorf("elb: Replicas is %d, must be 1 to 10", c.Replicas))
 	}
@@ -113,7 +132,7 @@ func (c Config) Validate() error {
 		errs = append(errs, fmt.Errorf("elb: RetryMin %s and RetryMax %s must be positive and in order",
 			c.RetryMin, c.RetryMax))
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, c.checkLBCertLife())...)
 }
 
 func (c Config) withDefaults() Config {
@@ -125,6 +144,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Replicas == 0 {
 		c.Replicas = 1
+	}
+	if c.LBCertLife == 0 {
+		c.LBCertLife = keydelivery.DefaultDays * 24 * time.Hour
 	}
 	if c.Image == "" {
 		c.Image = "lbvm"
@@ -183,6 +205,7 @@ func New(ctx context.Context, cfg Config) (*Service, error) {
 	s.queue.init(s.ctx)
 	s.locks.init()
 	cfg.IAM.SetCertificateUseCheck(s.certificateUse)
+	cfg.IAM.SetCertificateRename(s.followRename)
 	if err := s.follow(); err != nil {
 		s.Close()
 		return nil, fmt.Errorf("start elb: %w", err)

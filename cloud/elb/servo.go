@@ -70,6 +70,8 @@ func (s *Service) servedLoadBalancer(ctx context.Context, instanceID, action str
 		reason = "the caller is not the instance that it names"
 	case !ours || lb == nil || lb.Deleting:
 		reason = "the instance serves no load balancer"
+	case s.ended(ctx, instanceID):
+		reason = "the instance has ended"
 	case c.RoleName != lb.roleName():
 		reason = "the role is not that of the load balancer that the instance serves"
 	default:
@@ -82,6 +84,12 @@ func (s *Service) servedLoadBalancer(ctx context.Context, instanceID, action str
 	})
 	return nil, nil, model.Errorf("AccessDenied", http.StatusForbidden,
 		"User: %s is not authorized to perform: elasticloadbalancing:%s", c.ARN, action)
+}
+
+// ended says whether an LBVM has ended, revoked ones among them; the reconcile loop may not have noted it yet.
+func (s *Service) ended(ctx context.Context, instanceID string) bool {
+	inst, err := s.cfg.EC2.Instance(ctx, instanceID)
+	return err != nil || !live(inst)
 }
 
 // describe makes the description of one load balancer. Its revision is a digest of the rest, so it is the same

@@ -42,7 +42,7 @@ func (s *Service) compileAccessKey(rec *accessKeyRecord) (*accessKey, error) {
 func (s *Service) createAccessKey(ctx context.Context, accountID, userName string) (accessKeyRecord, string, error) {
 	secret := newSecret()
 	rec := accessKeyRecord{
-		ID: newAccessKeyID("AKIA"), AccountID: accountID, UserName: userName, Active: true, Created: s.now(),
+		ID: newAccessKeyID("AKIA", accountID), AccountID: accountID, UserName: userName, Active: true, Created: s.now(),
 	}
 	var err error
 	if rec.Secret, err = s.keys.root.seal(accessKeyPurpose(rec.ID), []byte(secret)); err != nil {
@@ -228,4 +228,22 @@ func (s *Service) DeleteAccessKey(
 
 func noKey(err error, id string) error {
 	return missing(err, "The Access Key with id %s cannot be found.", id)
+}
+
+// AccessKeyAccount returns the account that an access key belongs to, or a NoSuchEntity error. Keys that were made
+// before their ids told the account are found when they are in the store, or were used here.
+func (s *Service) AccessKeyAccount(ctx context.Context, id string) (string, error) {
+	if accountID, ok := s.sessions.account(id); ok {
+		return accountID, nil
+	}
+	key, err := s.accessKeys.cached(ctx, id)
+	if err == nil {
+		return key.AccountID, nil
+	}
+	if accountID, ok := keyAccount(id); ok && isMissing(err) {
+		if _, there := s.accounts.cached(ctx, accountID); there == nil {
+			return accountID, nil
+		}
+	}
+	return "", noKey(err, id)
 }

@@ -80,40 +80,6 @@ func (s *Service) EnsureRootKey(ctx context.Context, accountID string) (string, 
 	return key.ID, keydelivery.Secret(secret), nil
 }
 
-// GetAccountSummary counts the account's entities.
-func (s *Service) GetAccountSummary(
-	ctx context.Context, _ *iammodel.GetAccountSummaryInput,
-) (*iammodel.GetAccountSummaryOutput, error) {
-	id, err := account(ctx)
-	if err != nil {
-		return nil, err
-	}
-	q := s.cfg.Quotas
-	sum := map[string]int64{
-		"UsersQuota": int64(q.Users), "RolesQuota": int64(q.Roles), "InstanceProfilesQuota": int64(q.InstanceProfiles),
-		"ServerCertificatesQuota": int64(q.ServerCertificates), "AccessKeysPerUserQuota": int64(q.AccessKeysPerUser),
-		"UserPolicySizeQuota": maxUserPolicy, "RolePolicySizeQuota": maxRolePolicy,
-		"AssumeRolePolicySizeQuota": maxTrustPolicy, "AccountMFAEnabled": 0,
-	}
-	counts := map[string]func(context.Context, string) ([]string, error){
-		"Users": s.users.Keys, "Roles": s.roles.Keys, "InstanceProfiles": s.profiles.Keys,
-		"ServerCertificates": s.certificates.Keys,
-	}
-	for name, keys := range counts {
-		have, err := keys(ctx, id+"/")
-		if err != nil {
-			return nil, err
-		}
-		sum[name] = int64(len(have))
-	}
-	rec, err := s.accounts.cached(ctx, id)
-	if err != nil {
-		return nil, err
-	}
-	sum["AccountAccessKeysPresent"] = int64(min(len(rec.RootKeys), 1))
-	return &iammodel.GetAccountSummaryOutput{SummaryMap: sum}, nil
-}
-
 // rootView is the root user as GetUser shows it.
 func (s *Service) rootView(ctx context.Context, c authn.Caller) (*iammodel.User, error) {
 	rec, err := s.accounts.cached(ctx, c.AccountID)

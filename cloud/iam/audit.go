@@ -3,6 +3,7 @@ package iam
 import (
 	"context"
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -61,7 +62,7 @@ func (d *delivery) attributes() map[string]string {
 		digest := sha256.Sum256(r.Signature)
 		a["profile"], a["nonce"], a["timestamp"] = strconv.Itoa(int(r.Profile)), clipped(r.Nonce), clipped(r.Timestamp)
 		a["signatureSha256"] = hex.EncodeToString(digest[:])
-		if cert, err := (keydelivery.Identity{CertPEM: r.CertPEM}).Certificate(); err == nil {
+		if cert := d.certificate(); cert != nil {
 			a["lbcert"], a["lbcertSerial"] = clipped(cert.Subject.CommonName), cert.SerialNumber.Text(16)
 		}
 	}
@@ -83,6 +84,18 @@ func (d *delivery) attributes() map[string]string {
 		}
 	}
 	return a
+}
+
+// certificate is the LBCERT of the request, nil when what was sent is none.
+func (d *delivery) certificate() *x509.Certificate {
+	if d.verified != nil {
+		return d.verified.Certificate()
+	}
+	cert, err := (keydelivery.Identity{CertPEM: d.request.CertPEM}).Certificate()
+	if err != nil {
+		return nil
+	}
+	return cert
 }
 
 // clipped bounds a text that the caller chose.

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cloudtwin/cloudtwin/cloud/authn"
 	"github.com/cloudtwin/cloudtwin/cloud/iam"
@@ -150,7 +151,7 @@ func TestProfile1Refused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.SignLBCert(t.Context(), instanceA, key.Public(), 1); !errors.Is(err, iam.ErrProfileRefused) {
+	if _, _, err := s.SignLBCert(t.Context(), instanceA, key.Public(), time.Hour); !errors.Is(err, iam.ErrProfileRefused) {
 		t.Errorf("sign an RSA LBCERT: %v, want ErrProfileRefused", err)
 	}
 	if _, err := s.IAMCertificateOf(keydelivery.Profile1); !errors.Is(err, iam.ErrProfileRefused) {

@@ -37,27 +37,26 @@ func (s *Service) Authorize(ctx context.Context, caller authn.Caller, action str
 	if err != nil {
 		return err
 	}
-	r := s.request(&caller, action, conditions)
+	r := s.request(ctx, &caller, action, conditions)
 	for _, resource := range resources {
 		r.Resource = resource
 		owner := accountOf(resource)
 		r.CrossAccount = owner != "" && owner != caller.AccountID
-		if caller.Kind == authn.KindRoot && caller.AccountID != "" && !r.CrossAccount && !limitedSession(&caller, action) {
-			continue
-		}
 		if err := s.decide(ctx, &caller, set, r); err != nil {
 			return err
 		}
 	}
+	s.NoteUse(&caller, action)
 	return nil
 }
 
 func (s *Service) decide(ctx context.Context, caller *authn.Caller, set *policy.Set, r *policy.Request) error {
-	if limitedSession(caller, r.Action) {
+	if s.sessionRevoked(caller) || limitedSession(caller, r.Action) {
 		set = &policy.Set{}
 	}
 	d := set.Evaluate(r)
 	if d.Allowed() && caller.Kind != "" {
+		s.recordAllowed(ctx, caller, r)
 		return nil
 	}
 	e := set.Explain(r)
@@ -68,68 +67,49 @@ func (s *Service) decide(ctx context.Context, caller *authn.Caller, set *policy.
 	}
 	denial := model.Errorf("AccessDenied", http.StatusForbidden,
 		"User: %s is not authorized to perform: %s on resource: %s %s", who, r.Action, r.Resource, d.Because(r.Action))
+	if strings.HasPrefix(r.Action, "ec2:") {
+		// EC2 has a code of its own, and is the one that hands out encoded messages.
+		encoded, err := s.encodeMessage(caller, &e)
+		if err != nil {
+			return err
+		}
+		denial.Code = "UnauthorizedOperation"
+		denial.Message = "You are not authorized to perform this operation. " + denial.Message +
+			". Encoded authorization failure message: " + encoded
+	}
 	denial.Cause = &Denied{Explanation: e}
 	return denial
 }
 
-// limitedSession reports whether the action is closed to credentials of GetSessionToken, which on AWS call neither
-// IAM nor, but for two operations, STS.
+// limitedSession reports whether the action is closed to credentials of GetSessionToken and GetFederationToken, which
+// on AWS call neither IAM, unless they were made with an MFA code, nor, but for two operations, STS.
 func limitedSession(c *authn.Caller, action string) bool {
-	if c.Kind == authn.KindRole || !strings.HasPrefix(c.AccessKeyID, "ASIA") {
+	if c.Kind == authn.KindRole || c.Session == nil {
 		return false
 	}
 	vendor, name, _ := strings.Cut(action, ":")
 	switch vendor {
 	case "iam":
-		return true
+		return c.Kind == authn.KindFederated || !c.MFA()
 	case "sts":
-		return name != "AssumeRole" && name != "GetCallerIdentity"
+		return name != "GetCallerIdentity" && (name != "AssumeRole" || c.Kind == authn.KindFederated)
 	}
 	return false
 }
 
 // request makes the question's part that is the same for all resources.
-func (s *Service) request(caller *authn.Caller, action string, conditions map[string][]string) *policy.Request {
-	return &policy.Request{
+func (s *Service) request(ctx context.Context, caller *authn.Caller, action string, conditions map[string][]string,
+) *policy.Request {
+	r := &policy.Request{
 		Action: action,
 		Principal: policy.Principal{
 			ARN: caller.ARN, AccountID: caller.AccountID, RoleARN: caller.RoleARN, Root: caller.Kind == authn.KindRoot,
 		},
-		Context: &conditionContext{
-			caller: caller, now: s.cfg.Clock(), region: s.cfg.Region, sessions: s.sessions, extra: conditions,
-		},
 	}
-}
-
-// policiesOf gathers the policies of the caller as they are now. A caller whose user or role is gone has none.
-func (s *Service) policiesOf(ctx context.Context, c *authn.Caller) (*policy.Set, error) {
-	set := &policy.Set{}
-	switch c.Kind {
-	case authn.KindUser:
-		u, err := s.user(ctx, c.AccountID, c.UserName)
-		if err == nil && u.ID == c.UserID {
-			set.Identity = u.policies
-		}
-		return set, ignoreMissing(err)
-	case authn.KindRole:
-		r, err := s.role(ctx, c.AccountID, c.RoleName)
-		if err != nil {
-			return set, ignoreMissing(err)
-		}
-		if strings.HasPrefix(c.UserID, r.ID+":") {
-			set.Identity = r.policies
-		}
-		if c.SessionPolicy != "" {
-			doc, err := s.checkDocument(c.SessionPolicy, policy.Identity)
-			if err != nil {
-				return nil, err
-			}
-			set.Session = []policy.Source{{Name: "session policy of " + c.ARN, Document: doc}}
-		}
-		return set, nil
-	case authn.KindRoot:
+	r.Context = &conditionContext{
+		ctx: ctx, service: s, caller: caller, now: s.cfg.Clock(), region: s.cfg.Region, request: r, extra: conditions,
 	}
-	return set, nil
+	return r
 }
 
 func ignoreMissing(err error) error {
@@ -147,17 +127,30 @@ func (s *Service) recordDenial(ctx context.Context, c *authn.Caller, e *policy.E
 	if err != nil {
 		why = []byte(err.Error())
 	}
-	s.cfg.Journal.Record(ctx, journal.Event{
-		Time: s.cfg.Clock(), Kind: "policy.denied", Subject: c.ARN,
-		Attributes: map[string]string{
-			"requestId": c.RequestID, "accessKeyId": c.AccessKeyID, "action": e.Action, "resource": e.Resource,
-			"verdict": e.Decision.Verdict.String(), "explanation": string(why),
-		},
-	})
+	attributes := map[string]string{
+		"requestId": c.RequestID, "accessKeyId": c.AccessKeyID, "action": e.Action, "resource": e.Resource,
+		"verdict": e.Decision.Verdict.String(), "explanation": string(why),
+	}
+	if s.sessionRevoked(c) {
+		attributes["detail"] = "the identity of the session's instance, " + c.InstanceID + ", was revoked"
+		attributes["wanted"] = "credentials of an instance whose identity is good; no policy counts for this one"
+	}
+	s.cfg.Journal.Record(ctx, journal.Event{Time: s.cfg.Clock(), Kind: "policy.denied", Subject: c.ARN,
+		Attributes: attributes})
+}
+
+// sessionRevoked says whether the caller's credentials are those of an instance whose identity was revoked.
+func (s *Service) sessionRevoked(c *authn.Caller) bool {
+	return c.InstanceID != "" && s.cfg.SessionRevoked != nil && s.cfg.SessionRevoked(c.InstanceID)
 }
 
 // AuthorizePassRole decides whether the caller may hand a role of its own account to a service, such as ServiceEC2.
-func (s *Service) AuthorizePassRole(ctx context.Context, caller authn.Caller, roleARN, service string) error {
-	return s.Authorize(ctx, caller, "iam:PassRole", []string{roleARN},
-		map[string][]string{"iam:PassedToService": {service}})
+// resourceARN is what the service will use the role for, such as an instance; empty when that is nothing in particular.
+func (s *Service) AuthorizePassRole(ctx context.Context, caller authn.Caller, roleARN, service, resourceARN string,
+) error {
+	keys := map[string][]string{"iam:PassedToService": {service}}
+	if resourceARN != "" {
+		keys["iam:AssociatedResourceArn"] = []string{resourceARN}
+	}
+	return s.Authorize(ctx, caller, "iam:PassRole", []string{roleARN}, keys)
 }

@@ -56,6 +56,8 @@ func (l *lru[V]) clear() {
 // removes it and also spoils any load under way, which may have read the record before it was written.
 type cache[V any] struct {
 	load func(ctx context.Context, key string) (V, error)
+	// with is a cache of what is made from several of the same records: it forgets everything when one is dropped.
+	with dependent
 
 	mu   sync.Mutex
 	live bool // the watch that drops other processes' writes is running; else nothing is kept
@@ -64,12 +66,22 @@ type cache[V any] struct {
 	loads map[string]map[*bool]struct{}
 }
 
+type dependent interface {
+	forget()
+	setLive(live bool)
+}
+
 func newCache[V any](limit int, load func(ctx context.Context, key string) (V, error)) *cache[V] {
 	return &cache[V]{load: load, kept: newLRU[V](limit), loads: make(map[string]map[*bool]struct{})}
 }
 
 // get returns the value under key, loading it when it is not there. Errors are not kept.
 func (c *cache[V]) get(ctx context.Context, key string) (V, error) {
+	return c.getWith(ctx, key, c.load)
+}
+
+// getWith is get with another way to load.
+func (c *cache[V]) getWith(ctx context.Context, key string, load func(context.Context, string) (V, error)) (V, error) {
 	c.mu.Lock()
 	if v, ok := c.kept.get(key); ok {
 		c.mu.Unlock()
@@ -82,7 +94,7 @@ func (c *cache[V]) get(ctx context.Context, key string) (V, error) {
 	c.loads[key][&spoilt] = struct{}{}
 	c.mu.Unlock()
 
-	v, err := c.load(ctx, key)
+	v, err := load(ctx, key)
 
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -98,6 +110,9 @@ func (c *cache[V]) get(ctx context.Context, key string) (V, error) {
 
 // drop forgets key.
 func (c *cache[V]) drop(key string) {
+	if c.with != nil {
+		c.with.forget()
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.kept.remove(key)
@@ -108,9 +123,23 @@ func (c *cache[V]) drop(key string) {
 
 // setLive says whether other processes' writes are seen. Either way everything is forgotten.
 func (c *cache[V]) setLive(live bool) {
+	if c.with != nil {
+		c.with.setLive(live)
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.live = live
+	c.forgetLocked()
+}
+
+// forget forgets everything.
+func (c *cache[V]) forget() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.forgetLocked()
+}
+
+func (c *cache[V]) forgetLocked() {
 	c.kept.clear()
 	for _, loads := range c.loads {
 		for spoilt := range loads {

@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"sync"
 	"testing"
+
+	"github.com/cloudtwin/cloudtwin/fixtures/bounded"
 )
 
 func TestCacheKeepsAndDrops(t *testing.T) {
@@ -156,11 +158,13 @@ func FuzzReadPEM(f *testing.F) {
 	f.Add("", "")
 	f.Add("-----BEGIN ", "-----BEGIN EC PARAMETERS-----\nBgA=\n-----END EC PARAMETERS-----\n")
 	f.Fuzz(func(t *testing.T, certs, key string) {
-		if got, err := readCertificates(certs); err == nil && len(got) == 0 {
-			t.Error("no certificate and no error")
-		}
-		if signer, err := readPrivateKey([]byte(key)); err == nil && signer == nil {
-			t.Error("no key and no error")
-		}
+		bounded.Memory(t, len(certs)+len(key), func() {
+			if got, err := readCertificates(certs); err == nil && len(got) == 0 {
+				t.Error("no certificate and no error")
+			}
+			if signer, err := readPrivateKey([]byte(key)); err == nil && signer == nil {
+				t.Error("no key and no error")
+			}
+		})
 	})
 }

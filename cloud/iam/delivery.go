@@ -21,18 +21,12 @@ const ActionDownload = "iam:DownloadServerCertificate"
 // ErrProfileRefused means that something of profile 1 was asked of a cloud that refuses it.
 var ErrProfileRefused = errors.New("profile 1 is refused by this cloud; start it with --min-delivery-profile 1")
 
-func newChecker(keys *keyring, cfg Config) *keydelivery.Checker {
-	c := keydelivery.CheckerConfig{IAMCert: keys.authority.Certificate(), Now: cfg.Clock, Revoked: cfg.Revoked}
-	if keys.rsaAuthority != nil {
-		c.RSAIAMCert = keys.rsaAuthority.Certificate()
-	}
-	return keydelivery.NewChecker(c)
+// IAMCertificatePEM returns profile 2's IAMCERT that signs now.
+func (s *Service) IAMCertificatePEM() []byte {
+	return s.keys.authorityOf(keydelivery.Profile2).CertificatePEM()
 }
 
-// IAMCertificatePEM returns profile 2's IAMCERT.
-func (s *Service) IAMCertificatePEM() []byte { return s.keys.authority.CertificatePEM() }
-
-// IAMCertificateOf returns the IAMCERT of a profile; ErrProfileRefused where the cloud has none for it.
+// IAMCertificateOf returns the IAMCERT of a profile that signs now; ErrProfileRefused where the cloud has none for it.
 func (s *Service) IAMCertificateOf(p keydelivery.Profile) ([]byte, error) {
 	authority := s.keys.authorityOf(p)
 	if authority == nil {
@@ -41,23 +35,33 @@ func (s *Service) IAMCertificateOf(p keydelivery.Profile) ([]byte, error) {
 	return authority.CertificatePEM(), nil
 }
 
-// SignLBCert signs an LBVM's public key as LBCERT: CN is the instance id, valid from now for days (1 to 3,650). A
-// P-256 key gets one of profile 2, an RSA key one of profile 1, or ErrProfileRefused.
-func (s *Service) SignLBCert(_ context.Context, instanceID string, pub crypto.PublicKey, days int) ([]byte, error) {
-	const mostDays = 3650
-	if days < 1 || days > mostDays {
-		return nil, fmt.Errorf("sign LBCERT of %s: %d days, want 1 to %d", instanceID, days, mostDays)
+// The shortest and the longest validity of an LBCERT.
+const (
+	MinLBCertLife = time.Second
+	MaxLBCertLife = keydelivery.MaxDays * 24 * time.Hour
+)
+
+// SignLBCert signs an LBVM's public key as LBCERT: CN is the instance id, valid from now for life (MinLBCertLife to
+// MaxLBCertLife). A P-256 key gets one of profile 2, an RSA key one of profile 1, or ErrProfileRefused. It returns
+// LBCERT and the IAMCERT that signed it, which its guest needs, both in PEM.
+func (s *Service) SignLBCert(_ context.Context, instanceID string, pub crypto.PublicKey, life time.Duration) (
+	lbCert, iamCert []byte, err error) {
+	if life < MinLBCertLife || life > MaxLBCertLife {
+		return nil, nil, fmt.Errorf("sign LBCERT of %s: a life of %s, want %s to %s", instanceID, life, MinLBCertLife,
+			MaxLBCertLife)
 	}
 	profile := keydelivery.ProfileOf(pub)
 	if profile == 0 {
-		return nil, fmt.Errorf("sign LBCERT of %s: the key is neither RSA nor P-256", instanceID)
+		return nil, nil, fmt.Errorf("sign LBCERT of %s: the key is neither RSA nor P-256", instanceID)
 	}
+	// Asked once: another one may sign a moment later.
 	authority := s.keys.authorityOf(profile)
 	if authority == nil {
-		return nil, fmt.Errorf("sign LBCERT of %s: %w", instanceID, ErrProfileRefused)
+		return nil, nil, fmt.Errorf("sign LBCERT of %s: %w", instanceID, ErrProfileRefused)
 	}
 	now := s.cfg.Clock()
-	return authority.SignLBCert(instanceID, pub, now, now.Add(time.Duration(days)*24*time.Hour))
+	lbCert, err = authority.SignLBCert(instanceID, pub, now, now.Add(life))
+	return lbCert, authority.CertificatePEM(), err
 }
 
 // DownloadServerCertificate answers a delivery request. The front door has checked the HTTP signature (check 1); the
@@ -73,7 +77,7 @@ func (s *Service) DownloadServerCertificate(
 	if err == nil {
 		// The grant's record goes to the disk while the answer is made.
 		onDisk := s.beginAudit(ctx, d)
-		body, err = s.sealAnswer(d, rec)
+		body, err = s.sealAnswer(ctx, d, rec)
 		if fault := onDisk(); fault != nil {
 			return "", nil, deliveryError(internal(fault), d.arn)
 		}
@@ -134,18 +138,41 @@ func (s *Service) checkDelivery(ctx context.Context, d *delivery, form url.Value
 	return rec, s.certain(ctx, d, rec)
 }
 
-// sealAnswer opens USERPK for the length of the call, seals it to LBCERT and returns the response's body.
-func (s *Service) sealAnswer(d *delivery, rec *certificateRecord) ([]byte, error) {
-	key, err := s.keys.authority.OpenAtRest(rec.sealPurpose(), rec.Key)
+// sealAnswer opens USERPK for the length of the call, seals it to LBCERT and returns the response's body. The identity
+// that signed LBCERT signs the answer, be it a former one: its guest knows no other.
+func (s *Service) sealAnswer(ctx context.Context, d *delivery, rec *certificateRecord) ([]byte, error) {
+	iamCert := d.verified.Issuer()
+	authority := s.keys.set(d.verified.Profile()).holding(iamCert)
+	if authority == nil {
+		return nil, &keydelivery.Denial{
+			Reason: keydelivery.ReasonIssuer, Wanted: "an LBCERT of an IAMCERT that is accepted",
+			Detail: fmt.Sprintf("the IAMCERT of serial %x was retired during the request", iamCert.SerialNumber),
+		}
+	}
+	key, err := s.openDelivered(ctx, rec)
 	if err != nil {
-		return nil, fmt.Errorf("open key of %s: %w", rec.ID, err)
+		return nil, err
 	}
 	defer key.Wipe()
-	answer, err := s.keys.authorityOf(d.verified.Profile()).Answer(d.verified, rec.pem(), key)
+	answer, err := authority.Answer(d.verified, rec.pem(), key)
 	if err != nil {
 		return nil, err
 	}
 	return answer.MarshalXMLBody(d.caller.RequestID)
+}
+
+// openDelivered opens the certificate's USERPK. What is in memory may still have it sealed to an IAMCERT that is
+// retired by now: it is then read anew.
+func (s *Service) openDelivered(ctx context.Context, rec *certificateRecord) (keydelivery.Secret, error) {
+	key, err := s.openUserKey(rec)
+	if err == nil {
+		return key, nil
+	}
+	now, rerr := s.certificates.Get(ctx, recordKey(rec.AccountID, rec.Name))
+	if rerr != nil || now.ID != rec.ID || now.Key == rec.Key {
+		return nil, err
+	}
+	return s.openUserKey(&now)
 }
 
 // pem is the leaf with its chain.
@@ -164,7 +191,7 @@ func (s *Service) mayDownload(ctx context.Context, d *delivery) error {
 	if err != nil {
 		return err
 	}
-	q := s.request(d.caller, ActionDownload, nil)
+	q := s.request(ctx, d.caller, ActionDownload, nil)
 	q.Resource = d.request.ARN
 	if set.Evaluate(q).Allowed() {
 		return nil

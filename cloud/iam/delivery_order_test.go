@@ -206,7 +206,7 @@ func (w *world) rsaIdentity(t testing.TB, instanceID string) keydelivery.Identit
 	if err != nil {
 		t.Fatal(err)
 	}
-	cert, err := w.SignLBCert(t.Context(), instanceID, key.Public(), 365)
+	cert, _, err := w.SignLBCert(t.Context(), instanceID, key.Public(), 365*24*time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}

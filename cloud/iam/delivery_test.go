@@ -122,7 +122,7 @@ func TestDeliveryDenied(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			cert, err := s.SignLBCert(t.Context(), instanceA, key.Public(), 1)
+			cert, _, err := s.SignLBCert(t.Context(), instanceA, key.Public(), 24*time.Hour)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -224,18 +224,18 @@ func TestDeliveryReplay(t *testing.T) {
 }
 
 func TestDeliveryRevoked(t *testing.T) {
-	var revoked bool
+	var revoked string
 	s := newScene(t, func(c *iam.Config) {
-		c.Revoked = func(context.Context, *x509.Certificate) (bool, error) { return revoked, nil }
+		c.Revoked = func(context.Context, *x509.Certificate) (string, error) { return revoked, nil }
 	})
-	revoked = true
+	revoked = "by a test"
 	r := s.request(t, s.arn, s.identity, s.clock.Now())
 	_, err := s.download(t, s.caller, s.identity, r.Form(), r)
 	wantCode(t, err, "NotAuthorized")
 	if got := s.lastEvent(t).Attributes["reason"]; got != string(keydelivery.ReasonRevoked) {
 		t.Errorf("reason %q", got)
 	}
-	revoked = false
+	revoked = ""
 	r = s.request(t, s.arn, s.identity, s.clock.Now())
 	if _, err := s.download(t, s.caller, s.identity, r.Form(), r); err != nil {
 		t.Errorf("control: %v", err)
@@ -321,18 +321,36 @@ func TestSignLBCert(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		id   string
-		days int
+		life time.Duration
 		ok   bool
 	}{
-		{"usual", instanceA, 365, true},
-		{"no days", instanceA, 0, false},
-		{"negative", instanceA, -1, false},
-		{"too long", instanceA, 3651, false},
-		{"no instance", "", 1, false},
+		{"usual", instanceA, 365 * 24 * time.Hour, true},
+		{"shortest", instanceA, iam.MinLBCertLife, true},
+		{"longest", instanceA, iam.MaxLBCertLife, true},
+		{"none", instanceA, 0, false},
+		{"negative", instanceA, -time.Hour, false},
+		{"too short", instanceA, iam.MinLBCertLife - 1, false},
+		{"too long", instanceA, iam.MaxLBCertLife + 1, false},
+		{"no instance", "", time.Hour, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			if _, err := w.SignLBCert(t.Context(), tt.id, key.Public(), tt.days); (err == nil) != tt.ok {
-				t.Errorf("error %v", err)
+			lbCert, iamCert, err := w.SignLBCert(t.Context(), tt.id, key.Public(), tt.life)
+			if (err == nil) != tt.ok {
+				t.Fatalf("error %v", err)
+			}
+			if !tt.ok {
+				return
+			}
+			signed, err := keydelivery.Identity{CertPEM: lbCert}.Certificate()
+			if err != nil {
+				t.Fatal(err)
+			}
+			signer, err := keydelivery.Identity{CertPEM: iamCert}.Certificate()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := signed.CheckSignatureFrom(signer); err != nil {
+				t.Errorf("the IAMCERT beside LBCERT did not sign it: %v", err)
 			}
 		})
 	}

@@ -77,6 +77,8 @@ func (s *Service) sessionCaller(ctx context.Context, c *claims) (authn.Caller, e
 	switch {
 	case c.RoleName != "":
 		caller, err = s.roleCaller(ctx, c)
+	case c.Federated != "":
+		caller, err = s.federatedCaller(ctx, c)
 	case c.UserName != "":
 		caller, err = s.userCaller(ctx, c.AccountID, c.UserName)
 		if err == nil && caller.UserID != c.PrincipalID {
@@ -88,8 +90,26 @@ func (s *Service) sessionCaller(ctx context.Context, c *claims) (authn.Caller, e
 	if err != nil {
 		return authn.Caller{}, err
 	}
-	caller.AccessKeyID = c.AccessKeyID
+	caller.AccessKeyID, caller.SessionPolicy, caller.Session = c.AccessKeyID, c.Policy, c.session()
 	return caller, nil
+}
+
+// federatedCaller makes the caller of a federated user, who is gone with the user that made its credentials.
+func (s *Service) federatedCaller(ctx context.Context, c *claims) (authn.Caller, error) {
+	issuer, err := s.rootCaller(ctx, c.AccountID)
+	if c.UserName != "" {
+		if issuer, err = s.userCaller(ctx, c.AccountID, c.UserName); err == nil && issuer.UserID != c.PrincipalID {
+			err = store.ErrNotFound
+		}
+	}
+	if err != nil {
+		return authn.Caller{}, err
+	}
+	return authn.Caller{
+		Kind: authn.KindFederated, AccountID: c.AccountID, System: issuer.System,
+		ARN:    "arn:aws:sts::" + c.AccountID + ":federated-user/" + c.Federated,
+		UserID: c.AccountID + ":" + c.Federated,
+	}, nil
 }
 
 func (s *Service) rootCaller(ctx context.Context, accountID string) (authn.Caller, error) {
@@ -132,6 +152,6 @@ func (s *Service) roleCaller(ctx context.Context, c *claims) (authn.Caller, erro
 		Kind: authn.KindRole, AccountID: c.AccountID, System: a.System,
 		ARN:    SessionARN(c.AccountID, r.Name, c.SessionName),
 		UserID: r.ID + ":" + c.SessionName, RoleName: r.Name, RoleARN: r.fullARN, SessionName: c.SessionName,
-		InstanceID: c.InstanceID, SessionPolicy: c.Policy,
+		InstanceID: c.InstanceID,
 	}, nil
 }

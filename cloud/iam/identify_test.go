@@ -181,13 +181,13 @@ func TestAnotherReplica(t *testing.T) {
 	wantCode(t, second.Authorize(t.Context(), caller, "s3:GetObject", nil, nil), "")
 	must(w.root(t, demoAccount), t, w.DeleteRolePolicy,
 		&iammodel.DeleteRolePolicyInput{RoleName: model.Ptr("r"), PolicyName: model.Ptr("p")})
-	deadline := time.After(time.Second)
+	deadline := time.After(time.Minute) // of a machine that stands still; e2e/roles tells how long it takes
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for second.Authorize(t.Context(), caller, "s3:GetObject", nil, nil) == nil {
 		select {
 		case <-deadline:
-			t.Fatal("the other replica still allows after 1 s")
+			t.Fatal("the other replica still allows after a minute")
 		case <-tick.C:
 		}
 	}

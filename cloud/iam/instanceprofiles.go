@@ -80,7 +80,7 @@ func (s *Service) CreateInstanceProfile(
 	if err := errors.Join(checkName("instanceProfileName", name, 128, "_"), perr, terr); err != nil {
 		return nil, firstOf(err)
 	}
-	if err := belowLimit(ctx, s.profiles.Keys, id, "InstanceProfilesPerAccount",
+	if err := belowLimit(ctx, s.profiles.Count, id, "InstanceProfilesPerAccount",
 		s.cfg.Quotas.InstanceProfiles); err != nil {
 		return nil, err
 	}
@@ -114,12 +114,8 @@ func (s *Service) ListInstanceProfiles(
 	if err != nil {
 		return nil, err
 	}
-	recs, err := s.profiles.List(ctx, id+"/")
-	if err != nil {
-		return nil, err
-	}
-	recs = underPath(recs, func(r *profileRecord) string { return r.Path }, in.PathPrefix)
-	p, err := paginate(recs, func(r profileRecord) string { return recordKey(id, r.Name) }, in.Marker, in.MaxItems)
+	p, err := listPage(ctx, s.profiles, id+"/",
+		below(in.PathPrefix, func(r *profileRecord) string { return r.Path }), in.Marker, in.MaxItems)
 	if err != nil {
 		return nil, err
 	}
@@ -129,7 +125,7 @@ func (s *Service) ListInstanceProfiles(
 	}, err
 }
 
-func (s *Service) profileViews(ctx context.Context, recs []profileRecord) ([]iammodel.InstanceProfile, error) {
+func (s *Service) profileViews(ctx context.Context, recs []*profileRecord) ([]iammodel.InstanceProfile, error) {
 	views := make([]iammodel.InstanceProfile, 0, len(recs))
 	for i := range recs {
 		var r *roleRecord
@@ -159,13 +155,13 @@ func (s *Service) ListInstanceProfilesForRole(
 	if err != nil {
 		return nil, err
 	}
-	var recs []profileRecord
+	var recs []*profileRecord
 	for _, name := range p.items {
 		rec, _, err := s.profile(ctx, r.AccountID, name)
 		if err != nil {
 			return nil, err
 		}
-		recs = append(recs, *rec)
+		recs = append(recs, rec)
 	}
 	views, err := s.profileViews(ctx, recs)
 	return &iammodel.ListInstanceProfilesForRoleOutput{
@@ -208,7 +204,7 @@ func (s *Service) AddRoleToInstanceProfile(
 	if err != nil {
 		return nil, err
 	}
-	if err := s.AuthorizePassRole(ctx, authn.CallerFrom(ctx), r.fullARN, ServiceEC2); err != nil {
+	if err := s.AuthorizePassRole(ctx, authn.CallerFrom(ctx), r.fullARN, ServiceEC2, ""); err != nil {
 		return nil, err
 	}
 	err = s.changeProfile(ctx, r.AccountID, model.Val(in.InstanceProfileName), r.Name,

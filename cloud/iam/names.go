@@ -2,10 +2,15 @@ package iam
 
 import (
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/base32"
 	"encoding/base64"
+	"encoding/binary"
+	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/cloudtwin/cloudtwin/cloud/model"
@@ -14,7 +19,12 @@ import (
 // The kinds of entity as they stand in ARNs.
 const (
 	kindUser        = "user"
+	kindGroup       = "group"
 	kindRole        = "role"
+	kindPolicy      = "policy"
+	kindMFA         = "mfa"
+	kindSAML        = "saml-provider"
+	kindOIDC        = "oidc-provider"
 	kindProfile     = "instance-profile"
 	kindCertificate = "server-certificate"
 )
@@ -107,8 +117,50 @@ func checkPath(field string, path *string) (string, error) {
 // newID returns an entity's unique id: a prefix of four letters and 17 of A to Z and 2 to 7.
 func newID(prefix string) string { return prefix + randomText(17) }
 
-// newAccessKeyID returns an access key id of 20 characters: AKIA for long-term keys, ASIA for sessions.
-func newAccessKeyID(prefix string) string { return prefix + randomText(16) }
+// stableID is newID for what is the same in every cloud.
+func stableID(prefix, name string) string {
+	sum := sha256.Sum256([]byte(name))
+	return prefix + base32.StdEncoding.EncodeToString(sum[:])[:17]
+}
+
+// sortedBy sorts in place by a key.
+func sortedBy[T any](items []T, key func(T) string) []T {
+	slices.SortFunc(items, func(a, b T) int { return strings.Compare(key(a), key(b)) })
+	return items
+}
+
+// newAccessKeyID returns an access key id of 20 characters: AKIA for long-term keys, ASIA for sessions. As in AWS's,
+// the account's number is in the first bits of what follows, so that keyAccount and other tools can read it.
+func newAccessKeyID(prefix, accountID string) string {
+	number, _ := strconv.ParseUint(accountID, 10, 64) // an account's id is a number
+	raw := make([]byte, 10)
+	_, _ = rand.Read(raw)
+	head := make([]byte, 8)
+	copy(head[2:], raw[:6])
+	binary.BigEndian.PutUint64(head, binary.BigEndian.Uint64(head)&^(accountMask<<accountShift)|number<<accountShift)
+	copy(raw, head[2:])
+	return prefix + base32.StdEncoding.EncodeToString(raw)
+}
+
+// The place of an account's number in the first 48 bits.
+const (
+	accountShift = 7
+	accountMask  = 1<<40 - 1
+)
+
+// keyAccount returns the account whose number an access key id holds.
+func keyAccount(accessKeyID string) (accountID string, ok bool) {
+	if !strings.HasPrefix(accessKeyID, "AKIA") && !strings.HasPrefix(accessKeyID, "ASIA") {
+		return "", false
+	}
+	raw, err := base32.StdEncoding.DecodeString(accessKeyID[4:])
+	if err != nil || len(raw) != 10 {
+		return "", false
+	}
+	number := binary.BigEndian.Uint64(append([]byte{0, 0}, raw[:6]...)) >> accountShift & accountMask
+	accountID = fmt.Sprintf("%012d", number)
+	return accountID, isAccountID(accountID)
+}
 
 func randomText(n int) string {
 	raw := make([]byte, n)

@@ -14,6 +14,7 @@ import (
 // The most characters, white space not counted, that an entity's policies may have together.
 const (
 	maxUserPolicy  = 2048
+	maxGroupPolicy = 5120
 	maxRolePolicy  = 10_240
 	maxTrustPolicy = 2048
 )
@@ -22,6 +23,12 @@ const (
 type user struct {
 	userRecord
 	fullARN  string
+	policies []policy.Source // the inline ones
+}
+
+// group is a groupRecord likewise.
+type group struct {
+	groupRecord
 	policies []policy.Source
 }
 
@@ -36,12 +43,17 @@ type role struct {
 // A stored document was parsed before it was stored. Should it not parse any more, its principal must lose what it
 // allows and what it denies alike, so the principal is not usable at all until the document is replaced.
 func (s *Service) compileUser(rec *userRecord) (*user, error) {
-	sources, err := s.compileInline(rec.Policies, "user "+rec.Name)
+	sources, err := s.compileInline(rec.Policies, kindUser, rec.Name)
 	return &user{userRecord: *rec, fullARN: rec.arn(), policies: sources}, err
 }
 
+func (s *Service) compileGroup(rec *groupRecord) (*group, error) {
+	sources, err := s.compileInline(rec.Policies, kindGroup, rec.Name)
+	return &group{groupRecord: *rec, policies: sources}, err
+}
+
 func (s *Service) compileRole(rec *roleRecord) (*role, error) {
-	sources, err := s.compileInline(rec.Policies, "role "+rec.Name)
+	sources, err := s.compileInline(rec.Policies, kindRole, rec.Name)
 	if err != nil {
 		return nil, err
 	}
@@ -55,14 +67,17 @@ func (s *Service) compileRole(rec *roleRecord) (*role, error) {
 	}, nil
 }
 
-func (s *Service) compileInline(policies []inlinePolicy, owner string) ([]policy.Source, error) {
+func (s *Service) compileInline(policies []inlinePolicy, kind, owner string) ([]policy.Source, error) {
 	sources := make([]policy.Source, len(policies))
 	for i, p := range policies {
 		doc, err := s.policies.Parse(p.Document, policy.Identity)
 		if err != nil {
 			return nil, err
 		}
-		sources[i] = policy.Source{Name: "inline policy " + p.Name + " of " + owner, Document: doc}
+		sources[i] = policy.Source{
+			Name: "inline policy " + p.Name + " of " + kind + " " + owner, Document: doc,
+			ID: kind + "_" + owner + "_" + p.Name, Type: kind, Owner: owner,
+		}
 	}
 	return sources, nil
 }
@@ -134,10 +149,10 @@ func putInline(policies []inlinePolicy, p inlinePolicy, owner string, limit int)
 	return out, nil
 }
 
-func findInline(policies []inlinePolicy, name, kind, owner string) (int, error) {
+func findInline(policies []inlinePolicy, name, kind string) (int, error) {
 	i := slices.IndexFunc(policies, func(p inlinePolicy) bool { return p.Name == name })
 	if i < 0 {
-		return 0, iammodel.ErrNoSuchEntity("The %s policy with name %s cannot be found.", kind, name+" of "+owner)
+		return 0, iammodel.ErrNoSuchEntity("The %s policy with name %s cannot be found.", kind, name)
 	}
 	return i, nil
 }

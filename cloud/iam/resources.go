@@ -34,6 +34,7 @@ func (s *Service) resolvers() map[string]resolver {
 	roleResolvers(all)
 	profileResolvers(all)
 	certificateResolvers(all)
+	tableResolvers(all)
 	return all
 }
 
@@ -80,6 +81,11 @@ func (s *Service) arnOf(ctx context.Context, kind, accountID, name string) (stri
 		var u *user
 		if u, err = s.user(ctx, accountID, name); err == nil {
 			arn = u.fullARN
+		}
+	case kindGroup:
+		var g *group
+		if g, err = s.group(ctx, accountID, name); err == nil {
+			arn = g.arn()
 		}
 	case kindRole:
 		var r *role

@@ -46,21 +46,22 @@ func (s *Service) CreateRole(
 	tags, terr := readTags(in.Tags)
 	life, lerr := checkMaxSession(in.MaxSessionDuration)
 	if err := errors.Join(checkName("roleName", name, 64, "_"), perr, terr, lerr,
-		noBoundary(in.PermissionsBoundary)); err != nil {
+		checkBoundary(in.PermissionsBoundary)); err != nil {
 		return nil, firstOf(err)
 	}
 	trust := model.Val(in.AssumeRolePolicyDocument)
 	if err := s.checkTrust(ctx, trust, "role "+name); err != nil {
 		return nil, err
 	}
-	if err := belowLimit(ctx, s.roles.Keys, id, "RolesPerAccount", s.cfg.Quotas.Roles); err != nil {
+	if err := belowLimit(ctx, s.roles.Count, id, "RolesPerAccount", s.cfg.Quotas.Roles); err != nil {
 		return nil, err
 	}
 	rec := roleRecord{
 		AccountID: id, Name: name, Path: path, ID: newID("AROA"), Created: s.now(), Trust: trust, MaxSession: life,
 		Description: model.Val(in.Description), Tags: tags,
 	}
-	if err := s.roles.Create(ctx, recordKey(id, name), rec); err != nil {
+	if err := createHolder(ctx, s, s.roles, recordKey(id, name), &rec, &rec.holder, entity{kindRole, name},
+		in.PermissionsBoundary); err != nil {
 		return nil, taken(err, "Role with name %s already exists.", name)
 	}
 	return &iammodel.CreateRoleOutput{Role: rec.view()}, nil
@@ -72,7 +73,9 @@ func (s *Service) GetRole(ctx context.Context, in *iammodel.GetRoleInput) (*iamm
 	if err != nil {
 		return nil, err
 	}
-	return &iammodel.GetRoleOutput{Role: r.view()}, nil
+	v := r.view()
+	v.RoleLastUsed, err = s.roleLastUsed(ctx, &r.roleRecord)
+	return &iammodel.GetRoleOutput{Role: v}, err
 }
 
 func (s *Service) callersRole(ctx context.Context, name string) (*role, error) {
@@ -90,16 +93,13 @@ func (s *Service) ListRoles(ctx context.Context, in *iammodel.ListRolesInput) (*
 	if err != nil {
 		return nil, err
 	}
-	recs, err := s.roles.List(ctx, id+"/")
+	p, err := listPage(ctx, s.roles, id+"/", below(in.PathPrefix, func(r *roleRecord) string { return r.Path }),
+		in.Marker, in.MaxItems)
 	if err != nil {
 		return nil, err
 	}
-	recs = underPath(recs, func(r *roleRecord) string { return r.Path }, in.PathPrefix)
-	p, err := paginate(recs, func(r roleRecord) string { return recordKey(id, r.Name) }, in.Marker, in.MaxItems)
-	if err != nil {
-		return nil, err
-	}
-	out := &iammodel.ListRolesOutput{IsTruncated: p.truncated, Marker: p.marker, Roles: []iammodel.Role{}}
+	out := &iammodel.ListRolesOutput{IsTruncated: p.truncated, Marker: p.marker,
+		Roles: make([]iammodel.Role, 0, len(p.items))}
 	for i := range p.items {
 		out.Roles = append(out.Roles, *p.items[i].view())
 	}
@@ -123,8 +123,14 @@ func (s *Service) DeleteRole(
 			return orMissing(err)
 		case len(rec.InstanceProfiles) > 0:
 			return iammodel.ErrDeleteConflict("Cannot delete entity, must remove roles from instance profile first.")
-		case len(rec.Policies) > 0:
-			return iammodel.ErrDeleteConflict("Cannot delete entity, must delete policies first.")
+		case rec.LinkedTo != "":
+			return errLinked(&rec)
+		}
+		if err := rec.removable(); err != nil {
+			return err
+		}
+		if err := s.moveBoundary(tx, id, entity{kindRole, name}, &rec.holder, ""); err != nil {
+			return err
 		}
 		return s.roles.In(tx).Delete(key)
 	}, func() { s.roles.cache.drop(key) })
@@ -150,7 +156,12 @@ func (s *Service) updateCallersRole(ctx context.Context, name string, change fun
 	if err != nil {
 		return err
 	}
-	return s.updateRole(ctx, id, name, change)
+	return s.updateRole(ctx, id, name, func(rec *roleRecord) error {
+		if rec.LinkedTo != "" {
+			return errLinked(rec)
+		}
+		return change(rec)
+	})
 }
 
 // UpdateRole changes a role's description and longest session. What is not given is reset, as on AWS.
@@ -165,6 +176,19 @@ func (s *Service) UpdateRole(
 		rec.MaxSession, rec.Description = life, model.Val(in.Description)
 		return nil
 	})
+}
+
+// UpdateRoleDescription changes a role's description alone.
+func (s *Service) UpdateRoleDescription(
+	ctx context.Context, in *iammodel.UpdateRoleDescriptionInput,
+) (*iammodel.UpdateRoleDescriptionOutput, error) {
+	var v *iammodel.Role
+	err := s.updateCallersRole(ctx, model.Val(in.RoleName), func(rec *roleRecord) error {
+		rec.Description = model.Val(in.Description)
+		v = rec.view()
+		return nil
+	})
+	return &iammodel.UpdateRoleDescriptionOutput{Role: v}, err
 }
 
 // UpdateAssumeRolePolicy replaces a role's trust policy.
@@ -207,7 +231,7 @@ func (s *Service) GetRolePolicy(
 	if err != nil {
 		return nil, err
 	}
-	i, err := findInline(r.Policies, model.Val(in.PolicyName), "role", r.Name)
+	i, err := findInline(r.Policies, model.Val(in.PolicyName), "role")
 	if err != nil {
 		return nil, err
 	}
@@ -238,7 +262,7 @@ func (s *Service) DeleteRolePolicy(
 }
 
 func removeInline(rec *roleRecord, name string) error {
-	i, err := findInline(rec.Policies, name, "role", rec.Name)
+	i, err := findInline(rec.Policies, name, "role")
 	if err != nil {
 		return err
 	}

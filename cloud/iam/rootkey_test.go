@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/cloudtwin/cloudtwin/cloud/iam"
@@ -65,6 +66,21 @@ func TestRootKeyFaults(t *testing.T) {
 				t.Fatal(err)
 			}
 		}, iam.ErrRootKeyMode, "chmod 600"},
+		{"executable", func(t *testing.T, path string) {
+			if err := os.Chmod(path, 0o700); err != nil {
+				t.Fatal(err)
+			}
+		}, iam.ErrRootKeyMode, "0600 or 0400"},
+		{"a symbolic link", func(t *testing.T, path string) {
+			if err := errors.Join(os.Rename(path, path+".real"), os.Symlink(path+".real", path)); err != nil {
+				t.Fatal(err)
+			}
+		}, iam.ErrRootKeyMode, "symbolic link"},
+		{"a pipe", func(t *testing.T, path string) {
+			if err := errors.Join(os.Remove(path), syscall.Mkfifo(path, 0o600)); err != nil {
+				t.Fatal(err)
+			}
+		}, iam.ErrRootKeyDamaged, "regular file"},
 		{"a folder", func(t *testing.T, path string) {
 			if err := errors.Join(os.Remove(path), os.Mkdir(path, 0o700)); err != nil {
 				t.Fatal(err)

@@ -3,8 +3,10 @@ package iam
 import (
 	"context"
 	"errors"
+	"strconv"
 	"strings"
 
+	"github.com/cloudtwin/cloudtwin/cloud/journal"
 	"github.com/cloudtwin/cloudtwin/cloud/keydelivery"
 	"github.com/cloudtwin/cloudtwin/cloud/model"
 	iammodel "github.com/cloudtwin/cloudtwin/cloud/model/iam"
@@ -36,7 +38,7 @@ func (s *Service) UploadServerCertificate(
 	if err != nil {
 		return nil, err
 	}
-	if err := belowLimit(ctx, s.certificates.Keys, id, "ServerCertificatesPerAccount",
+	if err := belowLimit(ctx, s.certificates.Count, id, "ServerCertificatesPerAccount",
 		s.cfg.Quotas.ServerCertificates); err != nil {
 		return nil, err
 	}
@@ -45,10 +47,9 @@ func (s *Service) UploadServerCertificate(
 		Body: strings.TrimSpace(model.Val(in.CertificateBody)), Chain: strings.TrimSpace(model.Val(in.CertificateChain)),
 		Tags: tags,
 	}
-	if rec.Key, err = s.keys.authority.SealAtRest(rec.sealPurpose(), key); err != nil {
-		return nil, err
-	}
-	if err := s.certificates.Create(ctx, recordKey(id, name), rec); err != nil {
+	if err := s.putSealed(ctx, &rec, key, func(tx *store.Tx) error {
+		return s.certificates.In(tx).Create(recordKey(id, name), rec)
+	}); err != nil {
 		return nil, taken(err, "The Server Certificate with name %s already exists.", name)
 	}
 	return &iammodel.UploadServerCertificateOutput{
@@ -112,12 +113,8 @@ func (s *Service) ListServerCertificates(
 	if err != nil {
 		return nil, err
 	}
-	recs, err := s.certificates.List(ctx, id+"/")
-	if err != nil {
-		return nil, err
-	}
-	recs = underPath(recs, func(r *certificateRecord) string { return r.Path }, in.PathPrefix)
-	p, err := paginate(recs, func(r certificateRecord) string { return recordKey(id, r.Name) }, in.Marker, in.MaxItems)
+	p, err := listPage(ctx, s.certificates, id+"/",
+		below(in.PathPrefix, func(r *certificateRecord) string { return r.Path }), in.Marker, in.MaxItems)
 	if err != nil {
 		return nil, err
 	}
@@ -150,15 +147,31 @@ func (s *Service) UpdateServerCertificate(
 	if err != nil {
 		return nil, err
 	}
-	from, to := recordKey(id, name), recordKey(id, newName)
-	err = s.txn(ctx, func(tx *store.Tx) error {
+	if err := s.rename(ctx, id, name, newName, newPath); err != nil {
+		return nil, taken(noCertificate(err, name), "The Server Certificate with name %s already exists.", newName)
+	}
+	return &iammodel.UpdateServerCertificateOutput{}, nil
+}
+
+// rename gives a certificate another name and, unless it is empty, another path. Listeners and grants follow in the
+// same transaction.
+func (s *Service) rename(ctx context.Context, accountID, name, newName, newPath string) error {
+	from, to := recordKey(accountID, name), recordKey(accountID, newName)
+	var roles []string
+	var oldARN, newARN string
+	err := s.txn(ctx, func(tx *store.Tx) error {
 		rec, err := s.certificates.In(tx).Get(from)
 		if err != nil || rec.Name != name {
 			return orMissing(err)
 		}
+		oldARN = rec.arn()
 		rec.Name = newName
 		if newPath != "" {
 			rec.Path = newPath
+		}
+		newARN = rec.arn()
+		if roles, err = s.takeAlong(ctx, tx, &rec, oldARN); err != nil {
+			return err
 		}
 		if from == to {
 			return s.certificates.In(tx).Put(to, rec)
@@ -167,11 +180,19 @@ func (s *Service) UpdateServerCertificate(
 			return err
 		}
 		return s.certificates.In(tx).Delete(from)
-	}, func() { s.certificates.cache.drop(from) }, func() { s.certificates.cache.drop(to) })
-	if err != nil {
-		return nil, taken(noCertificate(err, name), "The Server Certificate with name %s already exists.", newName)
+	}, func() {
+		for _, key := range append(roles, from, to) {
+			s.certificates.cache.drop(key)
+			s.roles.cache.drop(key)
+		}
+	})
+	if err == nil && oldARN != newARN {
+		s.cfg.Journal.Record(ctx, journal.Event{
+			Time: s.cfg.Clock(), Kind: "iam.server_certificate_renamed", Subject: newARN,
+			Attributes: map[string]string{"from": oldARN, "grants": strconv.Itoa(len(roles))},
+		})
 	}
-	return &iammodel.UpdateServerCertificateOutput{}, nil
+	return err
 }
 
 // DeleteServerCertificate deletes a certificate that no listener uses.
@@ -183,24 +204,43 @@ func (s *Service) DeleteServerCertificate(
 		return nil, err
 	}
 	name := model.Val(in.ServerCertificateName)
-	rec, err := s.certificate(ctx, id, name)
+	key := recordKey(id, name)
+	err = s.txn(ctx, func(tx *store.Tx) error {
+		rec, err := s.certificates.In(tx).Get(key)
+		if err != nil || rec.Name != name {
+			return orMissing(err)
+		}
+		if err := s.refuseUsed(ctx, tx, &rec); err != nil {
+			return err
+		}
+		if err := s.certificates.In(tx).Delete(key); err != nil {
+			return err
+		}
+		return ignoreMissing(s.uses.In(tx).Delete(rec.useKey()))
+	}, func() { s.certificates.cache.drop(key) })
 	if err != nil {
 		return nil, noCertificate(err, name)
 	}
-	if check := s.useCheck.Load(); check != nil {
-		user, inUse, err := (*check)(ctx, rec.arn())
-		if err != nil {
-			return nil, err
-		}
-		if inUse {
-			return nil, iammodel.ErrDeleteConflict("Certificate: %s is currently in use by %s. "+
-				"Please remove it first before deleting it from IAM.", rec.ID, user)
-		}
-	}
-	if err := s.certificates.Delete(ctx, recordKey(id, name)); err != nil {
-		return nil, noCertificate(err, name)
-	}
 	return &iammodel.DeleteServerCertificateOutput{}, nil
+}
+
+// refuseUsed is DeleteConflict when somebody uses the certificate. Whoever begins to between the question and the
+// transaction's end has it asked again.
+func (s *Service) refuseUsed(ctx context.Context, tx *store.Tx, rec *certificateRecord) error {
+	check := s.useCheck.Load()
+	if check == nil {
+		return nil
+	}
+	// Read before the question: a use that the answer misses was written after this.
+	if err := s.readUse(tx, rec); err != nil {
+		return err
+	}
+	user, inUse, err := (*check)(ctx, rec.arn())
+	if err == nil && inUse {
+		err = iammodel.ErrDeleteConflict("Certificate: %s is currently in use by %s. "+
+			"Please remove it first before deleting it from IAM.", rec.ID, user)
+	}
+	return err
 }
 
 // ServerCertificateRevision returns a text that changes whenever another key or certificate stands behind the ARN.

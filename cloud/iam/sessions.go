@@ -28,8 +28,20 @@ type Session struct {
 	Life      time.Duration // 15 minutes to 36 hours; the caller has checked what the role allows
 	// Policy limits the session when it is not empty.
 	Policy string
+	// PolicyARNs are managed policies of the account that limit it too.
+	PolicyARNs []string
+	// Tags are the session's, those taken over from the session before it included; Transitive are the keys of those
+	// that go on.
+	Tags       []authn.Tag
+	Transitive []string
 	// SourceIdentity is kept through chained roles.
 	SourceIdentity string
+	// MFA is when a code of an MFA device was shown; zero when none was.
+	MFA time.Time
+	// Federated is the name of a federated user, whom UserName or the root user made.
+	Federated string
+	// Provider is the identity provider that vouched for the holder.
+	Provider string
 }
 
 // SessionCredentials are temporary credentials. They show themselves without the secret and the token.
@@ -52,20 +64,32 @@ func (c SessionCredentials) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(
 // LogValue leaves the secrets out.
 func (c SessionCredentials) LogValue() slog.Value { return slog.StringValue(c.String()) }
 
+// MarshalText leaves the secrets out, of JSON and XML as well.
+func (c SessionCredentials) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
+
+// MarshalBinary leaves the secrets out, of gob as well.
+func (c SessionCredentials) MarshalBinary() ([]byte, error) { return c.MarshalText() }
+
 // claims are what a session token carries, sealed with the token key: any replica can verify it and needs no record.
 type claims struct {
-	AccessKeyID    string `json:"k"`
-	Secret         string `json:"s"`
-	AccountID      string `json:"a"`
-	RoleName       string `json:"r,omitempty"`
-	UserName       string `json:"u,omitempty"`
-	PrincipalID    string `json:"p"` // of the role or user: a successor of the same name is somebody else
-	SessionName    string `json:"n,omitempty"`
-	InstanceID     string `json:"i,omitempty"`
-	Policy         string `json:"y,omitempty"`
-	SourceIdentity string `json:"o,omitempty"`
-	Issued         int64  `json:"t"` // seconds since 1970
-	Expires        int64  `json:"e"`
+	AccessKeyID    string      `json:"k"`
+	Secret         string      `json:"s"`
+	AccountID      string      `json:"a"`
+	RoleName       string      `json:"r,omitempty"`
+	UserName       string      `json:"u,omitempty"`
+	PrincipalID    string      `json:"p"` // of the role or user: a successor of the same name is somebody else
+	SessionName    string      `json:"n,omitempty"`
+	InstanceID     string      `json:"i,omitempty"`
+	Policy         string      `json:"y,omitempty"`
+	SourceIdentity string      `json:"o,omitempty"`
+	PolicyARNs     []string    `json:"ya,omitempty"`
+	Tags           []authn.Tag `json:"g,omitempty"`
+	Transitive     []string    `json:"tr,omitempty"`
+	MFA            int64       `json:"m,omitempty"`
+	Federated      string      `json:"f,omitempty"`
+	Provider       string      `json:"ip,omitempty"`
+	Issued         int64       `json:"t"` // seconds since 1970
+	Expires        int64       `json:"e"`
 }
 
 const purposeToken = "session-token"
@@ -84,9 +108,17 @@ func (s *Service) mint(ctx context.Context, in Session, instanceID string) (Sess
 	}
 	now := s.now()
 	c := claims{
-		AccessKeyID: newAccessKeyID("ASIA"), Secret: newSecret(), AccountID: in.AccountID, RoleName: in.RoleName,
-		UserName: in.UserName, SessionName: in.Name, InstanceID: instanceID, Policy: in.Policy,
+		AccessKeyID: newAccessKeyID("ASIA", in.AccountID), Secret: newSecret(), AccountID: in.AccountID,
+		RoleName: in.RoleName, UserName: in.UserName, SessionName: in.Name, InstanceID: instanceID, Policy: in.Policy,
 		SourceIdentity: in.SourceIdentity, Issued: now.Unix(), Expires: now.Add(in.Life).Unix(),
+		PolicyARNs: in.PolicyARNs, Tags: in.Tags, Transitive: in.Transitive, Federated: in.Federated,
+		Provider: in.Provider,
+	}
+	if !in.MFA.IsZero() {
+		c.MFA = in.MFA.Unix()
+	}
+	if err := s.checkSessionPolicies(ctx, in.AccountID, in.PolicyARNs); err != nil {
+		return SessionCredentials{}, authn.Caller{}, err
 	}
 	switch {
 	case in.RoleName != "":
@@ -122,7 +154,33 @@ func (s *Service) mint(ctx context.Context, in Session, instanceID string) (Sess
 	}, caller, nil
 }
 
-// maxToken bounds a session token, in bytes: its longest session policy has 2,048 characters.
+// checkSessionPolicies refuses managed policies that the account has not.
+func (s *Service) checkSessionPolicies(ctx context.Context, accountID string, arns []string) error {
+	for _, arn := range arns {
+		if _, err := s.managedPolicy(ctx, accountID, arn); err != nil {
+			return noPolicy(err, arn)
+		}
+	}
+	return nil
+}
+
+// session is what a token says beside the principal.
+func (c *claims) session() *authn.Session {
+	s := &authn.Session{
+		Issued: time.Unix(c.Issued, 0).UTC(), Tags: c.Tags, Transitive: c.Transitive, SourceIdentity: c.SourceIdentity,
+		Policies: c.PolicyARNs, Provider: c.Provider, Federated: c.Federated,
+	}
+	if c.MFA != 0 {
+		s.MFA = time.Unix(c.MFA, 0).UTC()
+	}
+	if c.Federated != "" {
+		s.Issuer = c.UserName
+	}
+	return s
+}
+
+// maxToken bounds a session token, in bytes: its longest session policy has 2,048 characters, its tags
+// and policies' names as many.
 const maxToken = 8 << 10
 
 // readToken opens a session token and tests that it is this access key's. Expiry is the caller's to test.
@@ -175,13 +233,13 @@ func (s *sessionCache) put(token string, c *claims) {
 	s.kept.put(c.AccessKeyID, openedToken{token: token, claims: c})
 }
 
-// issued returns when a session's credentials were made, if it is known here.
-func (s *sessionCache) issued(accessKeyID string) (time.Time, bool) {
+// account returns the account of a session's access key, if it is known here.
+func (s *sessionCache) account(accessKeyID string) (string, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	o, ok := s.kept.get(accessKeyID)
 	if !ok {
-		return time.Time{}, false
+		return "", false
 	}
-	return time.Unix(o.claims.Issued, 0).UTC(), true
+	return o.claims.AccountID, true
 }

@@ -2,6 +2,7 @@ package iam
 
 import (
 	"context"
+	"strconv"
 	"time"
 
 	"github.com/cloudtwin/cloudtwin/cloud/store"
@@ -12,6 +13,17 @@ import (
 type table[T, V any] struct {
 	*store.Table[T]
 	cache *cache[V]
+	pages *cache[tablePage[T]]
+}
+
+// keptPages is how many parts of a table are kept as they were listed, of at most largestPage+1 records each.
+const keptPages = 8
+
+// tablePage is what Page returned. It is shared and not changed.
+type tablePage[T any] struct {
+	values []T
+	keys   []string
+	more   bool
 }
 
 func newTable[T, V any](s *store.Store, name string, limit int, compile func(*T) (V, error)) *table[T, V] {
@@ -23,7 +35,33 @@ func newTable[T, V any](s *store.Store, name string, limit int, compile func(*T)
 		}
 		return compile(&rec)
 	})
+	t.pages = newCache[tablePage[T]](keptPages, nil)
+	t.cache.with = t.pages
 	return t
+}
+
+// orZero has a missing record count as an empty one, which is cached like others.
+func (t *table[T, V]) orZero(compile func(*T) (V, error)) *table[T, V] {
+	load := t.cache.load
+	t.cache.load = func(ctx context.Context, key string) (V, error) {
+		v, err := load(ctx, key)
+		if isMissing(err) {
+			return compile(new(T))
+		}
+		return v, err
+	}
+	return t
+}
+
+// Page is the store's Page, kept until a record of the table is written: tools list the same again and again. What it
+// returns is shared and must not be changed.
+func (t *table[T, V]) Page(ctx context.Context, prefix, after string, limit int) ([]T, []string, bool, error) {
+	key := prefix + "\x00" + after + "\x00" + strconv.Itoa(limit)
+	p, err := t.pages.getWith(ctx, key, func(ctx context.Context, _ string) (p tablePage[T], err error) {
+		p.values, p.keys, p.more, err = t.Table.Page(ctx, prefix, after, limit)
+		return p, err
+	})
+	return p.values, p.keys, p.more, err
 }
 
 // cached returns the record's compiled form, or store.ErrNotFound.

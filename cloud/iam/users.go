@@ -14,15 +14,6 @@ import (
 
 func isMissing(err error) bool { return errors.Is(err, store.ErrNotFound) }
 
-// noBoundary refuses a parameter that would restrict the new entity: to drop it silently would widen what the caller
-// asked for.
-func noBoundary(boundary *string) error {
-	if boundary != nil {
-		return iammodel.ErrInvalidInput("PermissionsBoundary is not implemented by this cloud.")
-	}
-	return nil
-}
-
 // CreateUser makes a user without any permission.
 func (s *Service) CreateUser(
 	ctx context.Context, in *iammodel.CreateUserInput,
@@ -35,14 +26,15 @@ func (s *Service) CreateUser(
 	path, perr := checkPath("path", in.Path)
 	tags, terr := readTags(in.Tags)
 	if err := errors.Join(checkName("userName", name, 64, "_"), perr, terr,
-		noBoundary(in.PermissionsBoundary)); err != nil {
+		checkBoundary(in.PermissionsBoundary)); err != nil {
 		return nil, firstOf(err)
 	}
-	if err := belowLimit(ctx, s.users.Keys, id, "UsersPerAccount", s.cfg.Quotas.Users); err != nil {
+	if err := belowLimit(ctx, s.users.Count, id, "UsersPerAccount", s.cfg.Quotas.Users); err != nil {
 		return nil, err
 	}
 	rec := userRecord{AccountID: id, Name: name, Path: path, ID: newID("AIDA"), Created: s.now(), Tags: tags}
-	if err := s.users.Create(ctx, recordKey(id, name), rec); err != nil {
+	if err := createHolder(ctx, s, s.users, recordKey(id, name), &rec, &rec.holder, entity{kindUser, name},
+		in.PermissionsBoundary); err != nil {
 		return nil, taken(err, "User with name %s already exists.", name)
 	}
 	return &iammodel.CreateUserOutput{User: rec.view()}, nil
@@ -87,16 +79,13 @@ func (s *Service) ListUsers(ctx context.Context, in *iammodel.ListUsersInput) (*
 	if err != nil {
 		return nil, err
 	}
-	recs, err := s.users.List(ctx, id+"/")
+	p, err := listPage(ctx, s.users, id+"/", below(in.PathPrefix, func(r *userRecord) string { return r.Path }),
+		in.Marker, in.MaxItems)
 	if err != nil {
 		return nil, err
 	}
-	recs = underPath(recs, func(r *userRecord) string { return r.Path }, in.PathPrefix)
-	p, err := paginate(recs, func(r userRecord) string { return recordKey(id, r.Name) }, in.Marker, in.MaxItems)
-	if err != nil {
-		return nil, err
-	}
-	out := &iammodel.ListUsersOutput{IsTruncated: p.truncated, Marker: p.marker, Users: []iammodel.User{}}
+	out := &iammodel.ListUsersOutput{IsTruncated: p.truncated, Marker: p.marker,
+		Users: make([]iammodel.User, 0, len(p.items))}
 	for i := range p.items {
 		out.Users = append(out.Users, *p.items[i].view())
 	}
@@ -161,6 +150,18 @@ func (s *Service) moveUser(tx *store.Tx, accountID, oldName string, rec userReco
 		if err := s.users.In(tx).Delete(from); err != nil {
 			return err
 		}
+		if err := s.moveMember(tx, oldName, &rec); err != nil {
+			return err
+		}
+		err := s.moveUses(tx, accountID, &rec.holder, entity{kindUser, oldName}, entity{kindUser, rec.Name})
+		if err != nil {
+			return err
+		}
+	}
+	for _, serial := range rec.MFADevices {
+		if err := s.setDeviceUser(tx, serial, rec.Name); err != nil {
+			return err
+		}
 	}
 	for _, k := range rec.AccessKeys {
 		key, err := s.accessKeys.In(tx).Get(k)
@@ -175,6 +176,20 @@ func (s *Service) moveUser(tx *store.Tx, accountID, oldName string, rec userReco
 	return nil
 }
 
+// moveMember renames a user in its groups' lists of members.
+func (s *Service) moveMember(tx *store.Tx, oldName string, rec *userRecord) error {
+	for _, id := range rec.Groups {
+		g := groupRecord{AccountID: rec.AccountID, ID: id}
+		if err := s.members.In(tx).Delete(g.memberKey(oldName)); err != nil {
+			return err
+		}
+		if err := s.members.In(tx).Put(g.memberKey(rec.Name), memberRecord{UserName: rec.Name}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // orMissing is err, or ErrNotFound when a record was found under a name of other case.
 func orMissing(err error) error {
 	if err == nil {
@@ -183,7 +198,7 @@ func orMissing(err error) error {
 	return err
 }
 
-// DeleteUser deletes a user that has neither keys nor policies.
+// DeleteUser deletes a user that has neither keys, certificates, devices, groups nor policies.
 func (s *Service) DeleteUser(
 	ctx context.Context, in *iammodel.DeleteUserInput,
 ) (*iammodel.DeleteUserOutput, error) {
@@ -200,8 +215,18 @@ func (s *Service) DeleteUser(
 			return orMissing(err)
 		case len(rec.AccessKeys) > 0:
 			return iammodel.ErrDeleteConflict("Cannot delete entity, must remove access keys first.")
-		case len(rec.Policies) > 0:
-			return iammodel.ErrDeleteConflict("Cannot delete entity, must delete policies first.")
+		case len(rec.Groups) > 0:
+			return iammodel.ErrDeleteConflict("Cannot delete entity, must remove users from group first.")
+		case len(rec.MFADevices) > 0:
+			return iammodel.ErrDeleteConflict("Cannot delete entity, must delete MFA device first.")
+		case len(rec.SigningCerts) > 0:
+			return iammodel.ErrDeleteConflict("Cannot delete entity, must remove signing certificates first.")
+		}
+		if err := rec.removable(); err != nil {
+			return err
+		}
+		if err := s.moveBoundary(tx, id, entity{kindUser, name}, &rec.holder, ""); err != nil {
+			return err
 		}
 		return s.users.In(tx).Delete(key)
 	}, func() { s.users.cache.drop(key) })
@@ -252,7 +277,7 @@ func (s *Service) GetUserPolicy(
 	if err != nil {
 		return nil, err
 	}
-	i, err := findInline(u.Policies, model.Val(in.PolicyName), "user", u.Name)
+	i, err := findInline(u.Policies, model.Val(in.PolicyName), "user")
 	if err != nil {
 		return nil, err
 	}
@@ -279,7 +304,7 @@ func (s *Service) DeleteUserPolicy(
 	ctx context.Context, in *iammodel.DeleteUserPolicyInput,
 ) (*iammodel.DeleteUserPolicyOutput, error) {
 	return &iammodel.DeleteUserPolicyOutput{}, s.updateUser(ctx, model.Val(in.UserName), func(rec *userRecord) error {
-		i, err := findInline(rec.Policies, model.Val(in.PolicyName), "user", rec.Name)
+		i, err := findInline(rec.Policies, model.Val(in.PolicyName), "user")
 		if err != nil {
 			return err
 		}

@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -66,7 +67,9 @@ func TestUsers(t *testing.T) {
 		{"empty path", iammodel.CreateUserInput{UserName: model.Ptr("b"), Path: model.Ptr("")}, "ValidationError"},
 		{"tag twice", iammodel.CreateUserInput{UserName: model.Ptr("b"), Tags: dup}, "InvalidInput"},
 		{"boundary", iammodel.CreateUserInput{UserName: model.Ptr("b"),
-			PermissionsBoundary: model.Ptr("arn:aws:iam::aws:policy/x")}, "InvalidInput"},
+			PermissionsBoundary: model.Ptr("arn:aws:iam::aws:policy/x")}, "NoSuchEntity"},
+		{"boundary is no policy", iammodel.CreateUserInput{UserName: model.Ptr("b"),
+			PermissionsBoundary: model.Ptr("arn:aws:iam::aws:user/x")}, "InvalidInput"},
 	} {
 		t.Run(tt.name, func(t *testing.T) { wantCode(t, create(&tt.in), tt.code) })
 	}
@@ -314,6 +317,28 @@ func TestAccounts(t *testing.T) {
 	sum := must(w.root(t, demoAccount), t, w.GetAccountSummary, &iammodel.GetAccountSummaryInput{}).SummaryMap
 	if sum["Users"] != 1 || sum["AccountAccessKeysPresent"] != 1 || sum["ServerCertificatesQuota"] != 20 {
 		t.Errorf("summary %v", sum)
+	}
+	ctx := w.root(t, demoAccount)
+	arn := w.managed(ctx, t, "p", allowAll)
+	must(ctx, t, w.AttachUserPolicy, &iammodel.AttachUserPolicyInput{UserName: model.Ptr("alice"), PolicyArn: &arn})
+	must(ctx, t, w.CreateGroup, &iammodel.CreateGroupInput{GroupName: model.Ptr("g")})
+	serial, shows := w.device(ctx, t, "alice")
+	now := w.clock.Now()
+	must(ctx, t, w.EnableMFADevice, &iammodel.EnableMFADeviceInput{
+		UserName: model.Ptr("alice"), SerialNumber: &serial, AuthenticationCode2: model.Ptr(shows(now)),
+		AuthenticationCode1: model.Ptr(shows(now.Add(-30 * time.Second))),
+	})
+	must(ctx, t, w.CreateVirtualMFADevice, &iammodel.CreateVirtualMFADeviceInput{
+		VirtualMFADeviceName: model.Ptr("spare"),
+	})
+	sum = must(ctx, t, w.GetAccountSummary, &iammodel.GetAccountSummaryInput{}).SummaryMap
+	for name, want := range map[string]int64{
+		"Groups": 1, "Policies": 1, "PolicyVersionsInUse": 1, "MFADevices": 2, "MFADevicesInUse": 1, "Roles": 0,
+		"Providers": 0, "PolicySizeQuota": 6144, "GroupsQuota": 300, "AttachedPoliciesPerUserQuota": 10,
+	} {
+		if got, ok := sum[name]; !ok || got != want {
+			t.Errorf("%s is %d, told %t; want %d", name, got, ok, want)
+		}
 	}
 }
 

@@ -4,15 +4,18 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
-// TestTheAuditIsNeverDropped writes much more than two files hold and finds every decision about a delivery.
+// TestTheAuditIsNeverDropped writes much more than the files hold and finds every decision about a delivery.
 func TestTheAuditIsNeverDropped(t *testing.T) {
-	const limit, events, decisions = 4 << 10, 1000, 100
+	const events, decisions = 1000, 100
 	path := filepath.Join(t.TempDir(), "journal.jsonl")
-	j, err := openLimited(path, limit)
+	j, err := openLimited(path, limits{file: 4 << 10, kept: 4 << 10})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,20 +41,70 @@ func TestTheAuditIsNeverDropped(t *testing.T) {
 	if err != nil || next != decisions {
 		t.Errorf("%d decisions, %v, want all %d", next, err, decisions)
 	}
-	if info, err := os.Stat(auditOf(path)); err != nil || info.Mode().Perm() != 0o600 {
-		t.Errorf("audit: %v, %v, want mode 0600", info, err)
-	}
 	if err := j.Close(); err != nil {
 		t.Error(err)
 	}
+	if info, err := os.Stat(auditOf(path)); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("audit: %v, %v, want mode 0600", info, err)
+	}
 }
 
-// TestFilesAreBounded writes much more than two files hold, with many who wait for the disk, and finds the latest
-// events in the two files that are left.
+// TestFilesAreCompressedWhenThereIsCalm puts files aside and looks at them before and after a while without more, and
+// when there are too many to wait.
+func TestFilesAreCompressedWhenThereIsCalm(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "journal.jsonl")
+		j, err := openLimited(path, limits{file: 300, kept: keptFiles})
+		if err != nil {
+			t.Fatal(err)
+		}
+		plainOnes := func() (plain, all int) {
+			synctest.Wait()
+			list, err := parts(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, p := range list {
+				if p.plain {
+					plain++
+				}
+			}
+			return plain, len(list)
+		}
+		tell := func(files int) {
+			for begun, n := time.Now(), 0; n < files; n++ {
+				j.Record(t.Context(), Event{Time: begun, Kind: "test", Subject: strings.Repeat("x", 200)})
+			}
+		}
+		synctest.Wait() // it has looked for what an earlier process left
+		tell(5)
+		if plain, all := plainOnes(); all != 4 || plain != all {
+			t.Errorf("%d of %d files wait right after they were put aside, want all 4", plain, all)
+		}
+		<-time.After(calm)
+		if plain, all := plainOnes(); all != 4 || plain != 0 {
+			t.Errorf("%d of %d files wait when there was calm, want none of 4", plain, all)
+		}
+		tell(mostToWait)
+		if plain, all := plainOnes(); all != 4+mostToWait || plain != 0 {
+			t.Errorf("%d of %d files wait when they are too many, want none of %d", plain, all, 4+mostToWait)
+		}
+		tell(2)
+		if err := j.Close(); err != nil {
+			t.Error(err)
+		}
+		if plain, all := plainOnes(); plain != 0 || all != 6+mostToWait {
+			t.Errorf("%d of %d files wait after the end, want none of %d", plain, all, 6+mostToWait)
+		}
+	})
+}
+
+// TestFilesAreBounded writes much more than the files hold, with many who wait for the disk, and finds the latest
+// events in the files that are left.
 func TestFilesAreBounded(t *testing.T) {
-	const limit, writers, each = 4 << 10, 8, 50
+	const limit, kept, writers, each = 4 << 10, 6 << 10, 8, 250
 	path := filepath.Join(t.TempDir(), "journal.jsonl")
-	j, err := openLimited(path, limit)
+	j, err := openLimited(path, limits{file: limit, kept: kept})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,18 +129,25 @@ func TestFilesAreBounded(t *testing.T) {
 		t.Fatal(err)
 	}
 	if total := writers*each + 1; seen == 0 || seen >= total {
-		t.Errorf("%d of %d events are in the files, want the latest and no more than two files hold", seen, total)
+		t.Errorf("%d of %d events are in the files, want the latest and no more than the files hold", seen, total)
 	}
 	if err := j.Close(); err != nil {
 		t.Error(err)
 	}
 	entries, err := os.ReadDir(filepath.Dir(path))
-	if err != nil || len(entries) != 2 {
-		t.Fatalf("files: %v, %v, want two", entries, err)
+	if err != nil {
+		t.Fatal(err)
 	}
+	total := int64(0)
 	for _, e := range entries {
-		if info, err := e.Info(); err != nil || info.Size() > limit || info.Mode().Perm() != 0o600 {
+		info, err := e.Info()
+		if err != nil || info.Size() > limit || info.Mode().Perm() != 0o600 {
 			t.Errorf("file %s: %v, %v, want at most %d bytes and mode 0600", e.Name(), info, err, limit)
+			continue
 		}
+		total += info.Size()
+	}
+	if total > limit+kept {
+		t.Errorf("the journal takes %d bytes, want at most %d", total, limit+kept)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"slices"
 	"syscall"
@@ -23,17 +24,32 @@ func (j *Journal) Request(id string) ([]Event, error) {
 	if j == nil || id == "" {
 		return nil, nil
 	}
-	ours := func(ev *Event) bool { return ev.Attributes[RequestID] == id }
-	events := slices.DeleteFunc(j.Events(), func(ev Event) bool { return !ours(&ev) })
+	named := func(line []byte) bool { return bytes.Contains(line, []byte(id)) }
+	var events []Event
+	take := func(ev Event) {
+		if ev.Attributes[RequestID] == id {
+			events = append(events, ev)
+		}
+	}
+	lines, _ := j.since(0)
+	for _, line := range lines {
+		if ev, ok := decodeIf(named, line); ok {
+			take(ev)
+		}
+	}
 	if len(events) > 0 || j.path == "" {
 		return events, nil
 	}
-	err := j.scan(func(line []byte) bool { return bytes.Contains(line, []byte(id)) }, func(ev Event) {
-		if ours(&ev) {
-			events = append(events, ev)
-		}
-	})
+	err := j.scan(named, take)
 	return events, err
+}
+
+// decodeIf reads a line that is wanted.
+func decodeIf(wanted func(line []byte) bool, line []byte) (ev Event, ok bool) {
+	if !wanted(line) {
+		return ev, false
+	}
+	return decode(line)
 }
 
 // LastRequest returns the id of the latest request that has an event that matches, or empty.
@@ -41,15 +57,17 @@ func (j *Journal) LastRequest(match func(*Event) bool) (id string, err error) {
 	if j == nil {
 		return "", nil
 	}
-	for _, ev := range slices.Backward(j.Events()) {
-		if ev.Attributes[RequestID] != "" && match(&ev) {
+	named := func(line []byte) bool { return bytes.Contains(line, []byte(RequestID)) }
+	lines, _ := j.since(0)
+	for _, line := range slices.Backward(lines) {
+		if ev, ok := decodeIf(named, line); ok && ev.Attributes[RequestID] != "" && match(&ev) {
 			return ev.Attributes[RequestID], nil
 		}
 	}
 	if j.path == "" {
 		return "", nil
 	}
-	err = j.scan(func(line []byte) bool { return bytes.Contains(line, []byte(RequestID)) }, func(ev Event) {
+	err = j.scan(named, func(ev Event) {
 		if match(&ev) {
 			id = ev.Attributes[RequestID]
 		}
@@ -59,24 +77,112 @@ func (j *Journal) LastRequest(match func(*Event) bool) (id string, err error) {
 
 // scan reads the files from their beginning and hands on the events whose line is wanted.
 func (j *Journal) scan(wanted func(line []byte) bool, handle func(Event)) error {
-	for _, older := range []string{auditOf(j.path), previous(j.path)} {
-		if err := scanFile(older, wanted, handle); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return err
-		}
-	}
-	return scanFile(j.path, wanted, handle)
+	return scanFiles(j.path, wanted, handle)
 }
 
-func scanFile(path string, wanted func(line []byte) bool, handle func(Event)) error {
-	f, err := os.Open(path)
+// Read hands on every event of the journal at path that its files still hold, in order and once, whether a process
+// appends to it or not. Without a journal the error is fs.ErrNotExist.
+func Read(path string, handle func(Event)) error {
+	return scanFiles(path, func([]byte) bool { return true }, handle)
+}
+
+func scanFiles(path string, wanted func(line []byte) bool, handle func(Event)) error {
+	// Opened first: if it is put aside meanwhile, it is read all the same, and once.
+	newest, err := os.Open(path)
 	if err != nil {
 		return fmt.Errorf("read journal: %w", err)
 	}
-	defer func() { _ = f.Close() }()
+	defer func() { _ = newest.Close() }()
+	list, err := parts(path)
+	if err != nil {
+		return err
+	}
+	// A crash while the audit was put aside may have left events in it and in the file that they are from.
+	if err := scanAudit(path, 0, beginOf(list, 0), wanted, handle); err != nil {
+		return err
+	}
+	last := uint64(0)
+	once := func(ev Event) {
+		if ev.Seq > last || ev.Seq == 0 {
+			last = ev.Seq
+			handle(ev)
+		}
+	}
+	for i, p := range list {
+		f, err := p.open()
+		switch {
+		case err != nil && missing(err) == nil: // dropped meanwhile, and what must not be lost is in the audit now
+			if err := scanAudit(path, p.first, beginOf(list, i+1), wanted, once); err != nil {
+				return err
+			}
+			continue
+		case err != nil:
+			return fmt.Errorf("read journal: %w", err)
+		}
+		if err := errors.Join(scan(f, wanted, once), f.Close()); err != nil {
+			return err
+		}
+	}
+	return scan(newest, wanted, once)
+}
+
+// beginOf returns the number of the first event of a part; of what comes after all, it is greater than any.
+func beginOf(list []part, i int) uint64 {
+	if i < len(list) {
+		return list[i].first
+	}
+	return math.MaxUint64
+}
+
+// latest returns the number of the last event at path, 0 when there is none.
+func latest(path string) (seq uint64, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return 0, fmt.Errorf("read journal: %w", err)
+	}
+	seq, err = latestIn(f)
+	if err = errors.Join(err, f.Close()); err != nil || seq > 0 {
+		return seq, err
+	}
+	list, err := parts(path)
+	if err != nil || len(list) == 0 {
+		return 0, err
+	}
+	last, err := list[len(list)-1].open()
+	if err != nil {
+		return 0, fmt.Errorf("read journal: %w", err)
+	}
+	err = scan(last, func([]byte) bool { return true }, func(ev Event) { seq = max(seq, ev.Seq) })
+	return seq, errors.Join(err, last.Close())
+}
+
+// latestIn looks at the end of a file, where at least one whole line is.
+func latestIn(f *os.File) (seq uint64, err error) {
+	info, err := f.Stat()
+	if err != nil {
+		return 0, fmt.Errorf("read journal: %w", err)
+	}
+	const end = 2 * maxLine
+	if _, err := f.Seek(max(0, info.Size()-end), io.SeekStart); err != nil {
+		return 0, fmt.Errorf("read journal: %w", err)
+	}
 	err = eachLine(f, func(line []byte) error {
-		var ev Event
+		var ev struct{ Seq uint64 }
+		if json.Unmarshal(line, &ev) == nil {
+			seq = max(seq, ev.Seq)
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, fmt.Errorf("read journal: %w", err)
+	}
+	return seq, nil
+}
+
+func scan(r io.Reader, wanted func(line []byte) bool, handle func(Event)) error {
+	err := eachLine(r, func(line []byte) error {
 		// A line that a crash cut short is not an event.
-		if wanted(line) && json.Unmarshal(line, &ev) == nil {
+		if ev, ok := decodeIf(wanted, line); ok {
 			handle(ev)
 		}
 		return nil

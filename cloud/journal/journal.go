@@ -5,18 +5,29 @@ package journal
 
 import (
 	"context"
-	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
 // Event is one thing that happened.
 type Event struct {
-	Time       time.Time         `json:"time"`
-	Kind       string            `json:"kind"`    // dotted, for example delivery.denied
-	Subject    string            `json:"subject"` // what it happened to: an instance id, an ARN, a node id
+	// Seq is the journal's own clock: it grows by one with each event, also from one process to the next, and is the
+	// order of events where their times are not. Record gives it.
+	Seq     uint64    `json:"seq,omitempty"`
+	Time    time.Time `json:"time"`
+	Kind    string    `json:"kind"`    // dotted, for example delivery.denied
+	Subject string    `json:"subject"` // what it happened to: an instance id, an ARN, a node id
+	// Trace is what it is a part of, as 32 hexadecimal digits: a request and everything that followed from it. Span, 16
+	// digits, is the step in which it happened. Both are W3C Trace Context's ids. Record takes them from the context.
+	Trace string `json:"trace,omitempty"`
+	Span  string `json:"span,omitempty"`
+	// Parent is the step that caused Span, where that is known.
+	Parent     string            `json:"parent,omitempty"`
 	Attributes map[string]string `json:"attributes,omitempty"`
 }
 
@@ -26,9 +37,13 @@ type Journal struct {
 	w         io.Writer
 	c         io.Closer
 	err       error
-	history   []Event
+	history   [][]byte // lines as in the file, in what was room
+	room      []byte   // what the next lines are remembered in
 	followers map[chan struct{}]struct{}
-	dropped   int // events that fell out of history
+	auditOnly atomic.Bool
+	dropped   int    // events that fell out of history
+	seq       uint64 // of the latest event
+	scratch   sync.Pool
 
 	path    string // of the file, if there is one
 	sync    func() error
@@ -40,17 +55,26 @@ type Journal struct {
 // keep bounds the events that late followers still see.
 const keep = 10_000
 
-// Open appends to the file at path, made with mode 0600 when missing. A file of 256 MB is put aside, as path with ".1"
-// behind it, and another begun.
-func Open(path string) (*Journal, error) { return openLimited(path, largestFile) }
+// roomSize is how much memory is taken at a time for lines that are remembered, in bytes: one piece for hundreds of
+// them, with nothing in it that the garbage collector has to look into.
+const roomSize = 128 << 10
 
-func openLimited(path string, limit int64) (*Journal, error) {
-	f, err := openFile(path, limit)
+// Open appends to the file at path, made with mode 0600 when missing. A file of 4 MB is put aside, compressed, and
+// another begun; of what was put aside the newest 256 MB stay, and every decision about a key.
+func Open(path string) (*Journal, error) {
+	return openLimited(path, limits{file: largestFile, kept: keptFiles})
+}
+
+func openLimited(path string, l limits) (*Journal, error) {
+	f, err := openFile(path, l)
 	if err != nil {
 		return nil, err
 	}
 	j := New(f)
 	j.c, j.path, j.sync = f, path, f.sync
+	if j.seq, err = latest(path); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
 	return j, nil
 }
 
@@ -61,11 +85,26 @@ func New(w io.Writer) *Journal {
 
 // Record writes ev; a zero Time means now. A fault of the file is kept for Close, never given to the caller: what
 // happened has happened, whether it could be written down or not.
-func (j *Journal) Record(_ context.Context, ev Event) {
-	if j != nil {
-		_, _ = j.record(ev)
+func (j *Journal) Record(ctx context.Context, ev Event) {
+	if j != nil && !j.auditOnly.Load() {
+		_, _ = j.record(ctx, &ev, nil)
 	}
 }
+
+// Attribute is one of an event's attributes.
+type Attribute struct{ Name, Value string }
+
+// RecordList is Record for what every request tells: the event's attributes are those of the list that are not empty.
+// The list is in the order of their names.
+func (j *Journal) RecordList(ctx context.Context, ev Event, attributes []Attribute) {
+	if j != nil && !j.auditOnly.Load() {
+		_, _ = j.record(ctx, &ev, attributes)
+	}
+}
+
+// AuditOnly leaves out, from now on, all that Record is told: only what must not be lost is written then. It is for
+// measuring what the rest costs.
+func (j *Journal) AuditOnly(only bool) { j.auditOnly.Store(only) }
 
 // RecordSynced writes ev and returns when it is on the disk, and everything before it. Its error means that the
 // record may be lost, so that what it tells must not happen. Records that are made at the same time share a write to
@@ -74,11 +113,11 @@ func (j *Journal) RecordSynced(ctx context.Context, ev Event) error { return j.B
 
 // BeginSynced writes ev as RecordSynced does and returns at once; wait returns when it is on the disk. It must be
 // called, before anybody learns of what ev tells.
-func (j *Journal) BeginSynced(_ context.Context, ev Event) (wait func() error) {
+func (j *Journal) BeginSynced(ctx context.Context, ev Event) (wait func() error) {
 	if j == nil {
 		return func() error { return nil }
 	}
-	number, err := j.record(ev)
+	number, err := j.record(ctx, &ev, nil)
 	if err != nil || j.sync == nil {
 		return func() error { return err }
 	}
@@ -104,18 +143,22 @@ func (j *Journal) syncTo(number uint64) error {
 	return nil
 }
 
-// record writes ev and returns its number.
-func (j *Journal) record(ev Event) (number uint64, err error) {
+// record writes ev, with the attributes of the list if it has none, and returns its number.
+func (j *Journal) record(ctx context.Context, ev *Event, list []Attribute) (number uint64, err error) {
 	if ev.Time.IsZero() {
 		ev.Time = time.Now()
 	}
-	line, err := json.Marshal(ev)
+	scratch, _ := j.scratch.Get().(*[]byte)
+	if scratch == nil {
+		scratch = new([]byte)
+	}
+	defer j.scratch.Put(scratch)
+	*scratch = encode((*scratch)[:0], ev, stepOf(ctx, ev), list)
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if err == nil {
-		_, err = j.w.Write(append(line, '\n'))
-	}
-	if err != nil {
+	j.seq++
+	line := numbered(*scratch, j.seq)
+	if _, err = j.w.Write(line); err != nil {
 		err = fmt.Errorf("write journal: %w", err)
 		if j.err == nil {
 			j.err = err
@@ -124,10 +167,10 @@ func (j *Journal) record(ev Event) (number uint64, err error) {
 	j.written++
 	if len(j.history) == keep {
 		half := keep / 2
-		j.history = append(make([]Event, 0, keep), j.history[half:]...)
+		j.history = append(make([][]byte, 0, keep), j.history[half:]...)
 		j.dropped += half
 	}
-	j.history = append(j.history, ev)
+	j.history = append(j.history, j.remember(line))
 	for wake := range j.followers {
 		select {
 		case wake <- struct{}{}:
@@ -135,6 +178,16 @@ func (j *Journal) record(ev Event) (number uint64, err error) {
 		}
 	}
 	return j.written, err
+}
+
+// remember copies a line to where it stays.
+func (j *Journal) remember(line []byte) []byte {
+	begin := len(j.room)
+	if cap(j.room)-begin < len(line) {
+		j.room, begin = make([]byte, 0, max(roomSize, len(line))), 0
+	}
+	j.room = append(j.room, line...)
+	return j.room[begin:len(j.room):len(j.room)]
 }
 
 // Follow sends the events that are still remembered and then every new one, until ctx ends. A follower that is
@@ -154,9 +207,13 @@ func (j *Journal) Follow(ctx context.Context) <-chan Event {
 		}()
 		next := 0
 		for {
-			var batch []Event
+			var batch [][]byte
 			batch, next = j.since(next)
-			for _, ev := range batch {
+			for _, line := range batch {
+				ev, ok := decode(line)
+				if !ok {
+					continue
+				}
 				select {
 				case out <- ev:
 				case <-ctx.Done():
@@ -178,16 +235,23 @@ func (j *Journal) Events() []Event {
 	if j == nil {
 		return nil
 	}
-	events, _ := j.since(0)
+	lines, _ := j.since(0)
+	events := make([]Event, 0, len(lines))
+	for _, line := range lines {
+		if ev, ok := decode(line); ok {
+			events = append(events, ev)
+		}
+	}
 	return events
 }
 
-// since returns the remembered events from number next on and the number that follows them.
-func (j *Journal) since(next int) ([]Event, int) {
+// since returns the lines of the remembered events from number next on, and the number that follows them. Lines are
+// never changed.
+func (j *Journal) since(next int) ([][]byte, int) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	from := max(0, next-j.dropped)
-	return append([]Event(nil), j.history[from:]...), j.dropped + len(j.history)
+	return slices.Clone(j.history[from:]), j.dropped + len(j.history)
 }
 
 // Close closes the file and returns the first fault of writing.

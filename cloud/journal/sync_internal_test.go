@@ -107,3 +107,31 @@ func TestRequestFromMemoryAndFile(t *testing.T) {
 		t.Errorf("what was written has changed (%v)", err)
 	}
 }
+
+// TestAFileThatDoesNotGetToTheDisk puts one aside that the disk does not take.
+func TestAFileThatDoesNotGetToTheDisk(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "journal.jsonl")
+	j, err := Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bad, err := os.Open(path)
+	if err = errors.Join(err, bad.Close()); err != nil {
+		t.Fatal(err)
+	}
+	f := j.c.(*file)
+	if err := j.RecordSynced(t.Context(), Event{Kind: "before"}); err != nil {
+		t.Fatal(err)
+	}
+	f.mu.Lock()
+	f.full = append(f.full, bad)
+	f.mu.Unlock()
+	for range 2 {
+		if err := j.RecordSynced(t.Context(), Event{Kind: "delivery.granted"}); err == nil {
+			t.Error("a record counts as safe while what was before it may be lost")
+		}
+	}
+	if err := j.Close(); err == nil {
+		t.Error("nobody is told of it at the end")
+	}
+}

@@ -35,7 +35,8 @@ type ServerCertificate struct {
 // ErrAnswer means that an answer is not one to the request it came for. What exactly is wrong is not told apart.
 var ErrAnswer = errors.New("answer is not the cloud's to this request")
 
-// Answer seals the key to the LBCERT of a verified request and signs. The request must be of the identity's profile.
+// Answer seals the key to the LBCERT of a verified request and signs. The request must be of the identity's profile,
+// and its guest believes only the identity of Verified.Issuer.
 func (a *Authority) Answer(v *Verified, certificatePEM []byte, key Secret) (*Answer, error) {
 	r := v.request
 	if r.Profile != a.Profile() {

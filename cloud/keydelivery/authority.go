@@ -100,11 +100,17 @@ func (a *Authority) Certificate() *x509.Certificate { return a.cert }
 // KeyPEM returns IAMPK, for sealing into the store and nothing else.
 func (a *Authority) KeyPEM() (Secret, error) { return encodeKey(a.key) }
 
+// Serial returns IAMCERT's serial number in hex, by which people and records name the identity.
+func (a *Authority) Serial() string { return a.cert.SerialNumber.Text(16) }
+
 // SignLBCert signs an LBCERT: CN is the instance, CA:FALSE, for client authentication only. The key must be of the
-// identity's profile.
+// identity's profile. An LBCERT ends with its IAMCERT if not before.
 func (a *Authority) SignLBCert(instanceID string, pub crypto.PublicKey, notBefore, notAfter time.Time) ([]byte, error) {
 	if instanceID == "" {
 		return nil, errors.New("sign LBCERT: instance id is empty")
+	}
+	if notAfter.After(a.cert.NotAfter) {
+		notAfter = a.cert.NotAfter
 	}
 	if !notAfter.After(notBefore) {
 		return nil, fmt.Errorf("sign LBCERT of %s: it would end at %s before it begins", instanceID, notAfter)

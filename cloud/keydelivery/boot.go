@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"strings"
 	"time"
 )
 
@@ -29,6 +30,12 @@ type Boot struct {
 	CAPEM     string            `json:"caPem,omitempty"`     // what signed the endpoints' certificates
 	Entropy   []byte            `json:"entropy"`             // EntropySize bytes, made for this medium
 	Region    string            `json:"region,omitempty"`
+	// Credential names the credential on the medium, for the guest to say which it has read. It tells nothing of it.
+	// Empty: there is none, or the guest need not say.
+	Credential string `json:"credential,omitempty"`
+	// Traceparent is the step of a trace that the guest's life is a part of (W3C Trace Context); the guest tells it with
+	// its calls. Empty: it tells none.
+	Traceparent string `json:"traceparent,omitempty"`
 }
 
 // Files returns the file of a medium without a credential, by name. The caller wipes it after writing.
@@ -78,6 +85,19 @@ func (b Boot) validate() error {
 	case len(b.Entropy) != EntropySize:
 		return fmt.Errorf("%w: %s: entropy has %d bytes, want %d", ErrMedium, BootFile, len(b.Entropy), EntropySize)
 	}
+	// The guest writes it into a header: nothing of another form may get there.
+	if b.Traceparent != "" && !isTraceparent(b.Traceparent) {
+		return fmt.Errorf("%w: %s: traceparent is not one of W3C Trace Context", ErrMedium, BootFile)
+	}
 	_, err := b.HardwareAddr()
 	return err
+}
+
+// isTraceparent looks at the form of version 00, 00-TRACE-SPAN-FLAGS in lower-case hexadecimal digits.
+func isTraceparent(text string) bool {
+	parts := strings.Split(text, "-")
+	if len(parts) != 4 || parts[0] != "00" || len(parts[1]) != 32 || len(parts[2]) != 16 || len(parts[3]) != 2 {
+		return false
+	}
+	return strings.Trim(text, "0123456789abcdef-") == ""
 }

@@ -11,13 +11,15 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/cloudtwin/cloudtwin/cloud/keydelivery"
+	"github.com/cloudtwin/cloudtwin/fixtures/bounded"
 )
 
 func newBoot() keydelivery.Boot {
 	return keydelivery.Boot{
 		FormatVersion: keydelivery.BootFormat, InstanceID: instance, MAC: "52:54:00:12:34:56",
-		Time:    time.Date(2026, 11, 22, 10, 0, 0, 123e6, time.UTC),
-		Entropy: bytes.Repeat([]byte{7}, keydelivery.EntropySize),
+		Time:        time.Date(2026, 11, 22, 10, 0, 0, 123e6, time.UTC),
+		Entropy:     bytes.Repeat([]byte{7}, keydelivery.EntropySize),
+		Traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
 	}
 }
 
@@ -85,6 +87,12 @@ func TestBootRefuses(t *testing.T) {
 		{name: "short entropy", alter: func(b *keydelivery.Boot) { b.Entropy = b.Entropy[1:] }, naming: "entropy"},
 		{name: "no address", alter: func(b *keydelivery.Boot) { b.MAC = "eth0" }, naming: "mac"},
 		{name: "long address", alter: func(b *keydelivery.Boot) { b.MAC = "02:00:5e:10:00:00:00:01" }, naming: "mac"},
+		{name: "trace with a line break", alter: func(b *keydelivery.Boot) { b.Traceparent += "\r\nx: y" },
+			naming: "traceparent"},
+		{name: "trace of a later version", alter: func(b *keydelivery.Boot) { b.Traceparent = "01" + b.Traceparent[2:] },
+			naming: "traceparent"},
+		{name: "trace cut short", alter: func(b *keydelivery.Boot) { b.Traceparent = b.Traceparent[:54] },
+			naming: "traceparent"},
 		{name: "group address", alter: func(b *keydelivery.Boot) { b.MAC = "01:00:5e:00:00:01" }, naming: "mac"},
 	}
 	for _, tt := range tests {
@@ -102,12 +110,14 @@ func TestBootRefuses(t *testing.T) {
 func FuzzReadBoot(f *testing.F) {
 	f.Add(bootFS(f, newBoot())[keydelivery.BootFile].Data)
 	f.Fuzz(func(t *testing.T, text []byte) {
-		b, err := keydelivery.ReadBoot(fstest.MapFS{keydelivery.BootFile: &fstest.MapFile{Data: text}})
-		if err != nil {
-			return
-		}
-		if _, err := b.Files(); err != nil {
-			t.Errorf("what was read cannot be written: %v", err)
-		}
+		bounded.Memory(t, len(text), func() {
+			b, err := keydelivery.ReadBoot(fstest.MapFS{keydelivery.BootFile: &fstest.MapFile{Data: text}})
+			if err != nil {
+				return
+			}
+			if _, err := b.Files(); err != nil {
+				t.Errorf("what was read cannot be written: %v", err)
+			}
+		})
 	})
 }

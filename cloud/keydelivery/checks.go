@@ -22,14 +22,20 @@ const AnswerAgain = 60 * time.Second
 
 // CheckerConfig is what a Checker decides by.
 type CheckerConfig struct {
-	// IAMCert is the certificate that must have signed a profile 2 LBCERT. Required.
+	// IAMCert is the certificate that must have signed a profile 2 LBCERT. Required where IAMCerts is nil.
 	IAMCert *x509.Certificate
 	// RSAIAMCert is the one that must have signed a profile 1 LBCERT; nil refuses profile 1.
 	RSAIAMCert *x509.Certificate
+	// IAMCerts takes the place of the two in a cloud whose IAM identity is rotated: the certificates of a profile, of
+	// which one must have signed LBCERT, the one that signs now first; none refuses the profile. Nil means the two above.
+	IAMCerts func(Profile) []*x509.Certificate
+	// RetiredIAMCerts are those that were accepted once, for the operator's words alone; nil means none.
+	RetiredIAMCerts func(Profile) []*x509.Certificate
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
-	// Revoked tells whether an LBCERT was revoked; nil means that none was.
-	Revoked func(ctx context.Context, cert *x509.Certificate) (bool, error)
+	// Revoked says why an LBCERT is refused though its IAMCERT signed it; an empty text means that it is good. Nil means
+	// that all are. What it refused once, it must refuse for ever.
+	Revoked func(ctx context.Context, cert *x509.Certificate) (why string, err error)
 	// MaxNonces bounds the requests remembered; zero means 1,000,000. When they are used up within MaxAge, requests
 	// are refused rather than accepted unseen.
 	MaxNonces int
@@ -39,6 +45,7 @@ type CheckerConfig struct {
 type Checker struct {
 	cfg    CheckerConfig
 	nonces *nonceCache
+	signed signedCache
 }
 
 // NewChecker returns a Checker that remembers no request.
@@ -48,6 +55,12 @@ func NewChecker(cfg CheckerConfig) *Checker {
 	}
 	if cfg.MaxNonces == 0 {
 		cfg.MaxNonces = 1_000_000
+	}
+	if cfg.IAMCerts == nil {
+		cfg.IAMCerts = cfg.fixed
+	}
+	if cfg.RetiredIAMCerts == nil {
+		cfg.RetiredIAMCerts = func(Profile) []*x509.Certificate { return nil }
 	}
 	return &Checker{cfg: cfg, nonces: newNonceCache(cfg.MaxNonces, MaxAge+MaxAhead)}
 }
@@ -66,6 +79,7 @@ type Verified struct {
 	key        crypto.PublicKey
 	instanceID string
 	cert       *x509.Certificate // LBCERT
+	issuer     *x509.Certificate // the IAMCERT that signed it
 }
 
 // InstanceID returns the instance whose LBCERT signed the request.
@@ -77,17 +91,24 @@ func (v *Verified) ARN() string { return v.request.ARN }
 // Profile returns the profile in which the answer must be.
 func (v *Verified) Profile() Profile { return v.request.Profile }
 
+// Certificate returns LBCERT. The caller must not change it.
+func (v *Verified) Certificate() *x509.Certificate { return v.cert }
+
+// Issuer returns the IAMCERT that signed LBCERT. It is the only one that the guest knows, so its key must sign the
+// answer. The caller must not change it.
+func (v *Verified) Issuer() *x509.Certificate { return v.issuer }
+
 // Verify makes the checks in the protocol's order on a request that the session by sent. The error is always a
 // *Denial.
 func (c *Checker) Verify(ctx context.Context, r *Request, by Session) (*Verified, error) {
 	now := c.cfg.Now()
-	if r.Profile != Profile2 && c.cfg.RSAIAMCert == nil {
+	if r.Profile != Profile2 && len(c.cfg.IAMCerts(r.Profile)) == 0 {
 		return nil, &Denial{
 			ReasonProfile, fmt.Sprintf("the request is of profile %d", r.Profile),
 			"profile 2, or a cloud that accepts profile 1 (--min-delivery-profile 1)",
 		}
 	}
-	cert, err := c.certificate(ctx, r, now)
+	cert, issuer, err := c.certificate(ctx, r, now)
 	if err != nil {
 		return nil, err
 	}
@@ -110,7 +131,7 @@ func (c *Checker) Verify(ctx context.Context, r *Request, by Session) (*Verified
 	if err := c.checkSeen(r, by, now); err != nil {
 		return nil, err
 	}
-	return &Verified{request: r, key: cert.PublicKey, instanceID: instance, cert: cert}, nil
+	return &Verified{request: r, key: cert.PublicKey, instanceID: instance, cert: cert, issuer: issuer}, nil
 }
 
 // signatureKind names how LBPK signs a request.
@@ -121,16 +142,16 @@ func (p Profile) signatureKind() string {
 	return "ECDSA with SHA-256"
 }
 
-// certificate is check 3.
-func (c *Checker) certificate(ctx context.Context, r *Request, now time.Time) (*x509.Certificate, error) {
-	cert, err := parseCertificate(r.CertPEM)
-	if err != nil {
-		return nil, &Denial{
+// certificate is check 3. It returns LBCERT and the IAMCERT that signed it.
+func (c *Checker) certificate(ctx context.Context, r *Request, now time.Time) (
+	cert, issuer *x509.Certificate, err error) {
+	if cert, err = parseCertificate(r.CertPEM); err != nil {
+		return nil, nil, &Denial{
 			ReasonCertificateMalformed, err.Error(), "DelegationCertificate is base64 of one PEM certificate",
 		}
 	}
 	if ProfileOf(cert.PublicKey) != r.Profile {
-		return nil, &Denial{
+		return nil, nil, &Denial{
 			ReasonCertificateMalformed, "its key is a " + cert.PublicKeyAlgorithm.String() + " key",
 			fmt.Sprintf("a key of profile %d: %s", r.Profile, map[Profile]string{
 				Profile1: "RSA 2048", Profile2: "P-256"}[r.Profile]),
@@ -138,58 +159,55 @@ func (c *Checker) certificate(ctx context.Context, r *Request, now time.Time) (*
 	}
 	if cert.IsCA || !cert.BasicConstraintsValid || cert.KeyUsage&x509.KeyUsageDigitalSignature == 0 ||
 		!slices.Contains(cert.ExtKeyUsage, x509.ExtKeyUsageClientAuth) {
-		return nil, &Denial{
+		return nil, nil, &Denial{
 			ReasonCertificateKind, fmt.Sprintf("CA is %t, key usage %#x, extended key usage %v", cert.IsCA, int(cert.KeyUsage),
 				cert.ExtKeyUsage), "CA:FALSE, digitalSignature and clientAuth",
 		}
 	}
-	iamCert := c.cfg.IAMCert
-	if r.Profile == Profile1 {
-		iamCert = c.cfg.RSAIAMCert
-	}
-	if err := cert.CheckSignatureFrom(iamCert); err != nil {
-		return nil, &Denial{
-			ReasonIssuer, fmt.Sprintf("issuer %q, and IAMCERT's key did not sign it: %s", clip(cert.Issuer.String()), err),
-			fmt.Sprintf("a signature by profile %d's IAMCERT, serial %x", r.Profile, iamCert.SerialNumber),
-		}
+	if issuer, err = c.issuer(cert, r.Profile, now); err != nil {
+		return nil, nil, err
 	}
 	if now.Before(cert.NotBefore) || now.After(cert.NotAfter) {
-		return nil, &Denial{
+		return nil, nil, &Denial{
 			ReasonValidity, "valid from " + cert.NotBefore.Format(time.RFC3339) + " to " +
 				cert.NotAfter.Format(time.RFC3339), "a validity that covers " + now.UTC().Format(time.RFC3339),
 		}
 	}
-	return cert, c.checkRevoked(ctx, cert)
+	return cert, issuer, c.checkRevoked(ctx, cert)
 }
 
 func (c *Checker) checkRevoked(ctx context.Context, cert *x509.Certificate) error {
 	if c.cfg.Revoked == nil {
 		return nil
 	}
-	revoked, err := c.cfg.Revoked(ctx, cert)
+	why, err := c.cfg.Revoked(ctx, cert)
 	if err != nil {
 		return &Denial{Reason: ReasonInternal, Detail: "ask for revocations: " + err.Error()}
 	}
-	if revoked {
+	if why != "" {
 		return &Denial{
-			ReasonRevoked, fmt.Sprintf("serial %x of %q", cert.SerialNumber, clip(cert.Subject.CommonName)),
-			"an LBCERT that was not revoked, of an instance that lives",
+			ReasonRevoked, fmt.Sprintf("serial %x of %q: %s", cert.SerialNumber, clip(cert.Subject.CommonName), clip(why)),
+			"the LBCERT that the cloud issued last to an instance that lives",
 		}
 	}
 	return nil
 }
 
-// StillGood asks again whether the LBCERT of a verified request was revoked. Between Verify and the answer other
-// checks look at instants of their own; what was revoked stays so, so an LBCERT that is good now was good at all of
-// them. The error is a *Denial.
+// StillGood asks again whether the LBCERT of a verified request was revoked, or the IAMCERT that signed it retired.
+// Between Verify and the answer other checks look at instants of their own; what was revoked or retired stays so, so an
+// LBCERT that is good now was good at all of them. The error is a *Denial.
 func (c *Checker) StillGood(ctx context.Context, v *Verified) error {
+	if err := c.accepts(v); err != nil {
+		return err
+	}
 	return c.checkRevoked(ctx, v.cert)
 }
 
 // checkTimestamp is check 5.
 func checkTimestamp(text string, now time.Time) error {
 	at, err := time.Parse(timestampLayout, text)
-	if err != nil {
+	// The parser takes fractions of a second too, which the layout has not.
+	if err != nil || at.Format(timestampLayout) != text {
 		return &Denial{ReasonTimestamp, fmt.Sprintf("Timestamp is %q", clip(text)), "the form YYYY-MM-DDTHH:MM:SSZ"}
 	}
 	if age := now.Sub(at); age > MaxAge || age < -MaxAhead {

@@ -136,6 +136,14 @@ func TestDelivery(t *testing.T) {
 	}
 }
 
+// altered is base64 with another first character.
+func altered(text string) string {
+	if text[0] == 'A' {
+		return "B" + text[1:]
+	}
+	return "A" + text[1:]
+}
+
 // TestVerifyDenies alters one thing in a delivery that TestDelivery shows to work.
 func TestVerifyDenies(t *testing.T) {
 	w := newWorld(t)
@@ -190,10 +198,15 @@ func TestVerifyDenies(t *testing.T) {
 			alter: func(r *keydelivery.Request) { r.Timestamp = "now" },
 			want:  keydelivery.ReasonTimestamp,
 		},
+		{
+			name:  "timestamp with a fraction",
+			alter: func(r *keydelivery.Request) { r.Timestamp = r.Timestamp[:len(r.Timestamp)-1] + ".5Z" },
+			want:  keydelivery.ReasonTimestamp,
+		},
 		{name: "ARN altered", alter: func(r *keydelivery.Request) { r.ARN += "x" }, want: keydelivery.ReasonSignature},
 		{
 			name:  "nonce altered",
-			alter: func(r *keydelivery.Request) { r.Nonce = "A" + r.Nonce[1:] },
+			alter: func(r *keydelivery.Request) { r.Nonce = altered(r.Nonce) },
 			want:  keydelivery.ReasonSignature,
 		},
 		{
@@ -310,9 +323,9 @@ func TestOpenRefuses(t *testing.T) {
 		{name: "another ARN", alter: func(a *keydelivery.Answer) { a.CertificateARN += "x" }},
 		{
 			name:  "certificate altered",
-			alter: func(a *keydelivery.Answer) { a.ServerCertificate = "A" + a.ServerCertificate[1:] },
+			alter: func(a *keydelivery.Answer) { a.ServerCertificate = altered(a.ServerCertificate) },
 		},
-		{name: "signature altered", alter: func(a *keydelivery.Answer) { a.Signature = "A" + a.Signature[1:] }},
+		{name: "signature altered", alter: func(a *keydelivery.Answer) { a.Signature = altered(a.Signature) }},
 		{name: "signature no base64", alter: func(a *keydelivery.Answer) { a.Signature = "!" }},
 		{name: "another LBPK", id: sibling},
 		{name: "another IAMCERT", cert: stranger.CertificatePEM()},

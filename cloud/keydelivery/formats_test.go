@@ -18,9 +18,10 @@ import (
 	"time"
 
 	"github.com/cloudtwin/cloudtwin/cloud/keydelivery"
+	"github.com/cloudtwin/cloudtwin/fixtures/bounded"
 )
 
-func revokeAll(context.Context, *x509.Certificate) (bool, error) { return true, nil }
+func revokeAll(context.Context, *x509.Certificate) (string, error) { return "by a test", nil }
 
 func TestSecretNeverShows(t *testing.T) {
 	s := keydelivery.Secret("swordfish")
@@ -292,26 +293,45 @@ func TestParseRequestNamesTheField(t *testing.T) {
 	}
 }
 
+func TestNonceHasOneSpelling(t *testing.T) {
+	w := newWorld(t)
+	form := w.request(t, w.id, now).Form()
+	if _, err := keydelivery.ParseRequest(form); err != nil {
+		t.Fatal(err)
+	}
+	nonce := form.Get("Nonce")
+	for _, other := range []string{nonce + "\n", "\r" + nonce, nonce[:10] + "\n" + nonce[10:], nonce[:43], nonce + "="} {
+		form.Set("Nonce", other)
+		if _, err := keydelivery.ParseRequest(form); !errors.Is(err, keydelivery.ErrRequest) {
+			t.Errorf("nonce %q: error %v, want ErrRequest", other, err)
+		}
+	}
+}
+
 func FuzzParseRequest(f *testing.F) {
 	w := newWorld(f)
 	f.Add(w.request(f, w.id, now).Form().Encode())
 	f.Fuzz(func(t *testing.T, query string) {
-		form, err := url.ParseQuery(query)
-		if err != nil {
-			return
-		}
-		if r, err := keydelivery.ParseRequest(form); err == nil {
-			_, _ = w.checker.Verify(t.Context(), r, session)
-		}
+		bounded.Memory(t, len(query), func() {
+			form, err := url.ParseQuery(query)
+			if err != nil {
+				return
+			}
+			if r, err := keydelivery.ParseRequest(form); err == nil {
+				_, _ = w.checker.Verify(t.Context(), r, session)
+			}
+		})
 	})
 }
 
 func FuzzReadMedium(f *testing.F) {
 	fsys := mediumFS(f, newMedium(f))
 	f.Add(fsys["credential"].Data, fsys["cloudtwin.json"].Data)
-	f.Fuzz(func(_ *testing.T, credential, boot []byte) {
-		_, _ = keydelivery.ReadMedium(fstest.MapFS{
-			"credential": &fstest.MapFile{Data: credential}, "cloudtwin.json": &fstest.MapFile{Data: boot},
+	f.Fuzz(func(t *testing.T, credential, boot []byte) {
+		bounded.Memory(t, len(credential)+len(boot), func() {
+			_, _ = keydelivery.ReadMedium(fstest.MapFS{
+				"credential": &fstest.MapFile{Data: credential}, "cloudtwin.json": &fstest.MapFile{Data: boot},
+			})
 		})
 	})
 }
@@ -323,5 +343,7 @@ func FuzzParseAnswer(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(body)
-	f.Fuzz(func(_ *testing.T, data []byte) { _, _ = keydelivery.ParseAnswer(data) })
+	f.Fuzz(func(t *testing.T, data []byte) {
+		bounded.Memory(t, len(data), func() { _, _ = keydelivery.ParseAnswer(data) })
+	})
 }

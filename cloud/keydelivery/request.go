@@ -109,9 +109,10 @@ func ParseRequest(form url.Values) (*Request, error) {
 	r.CertPEM, _ = decodeBase64(form.Get("DelegationCertificate"))
 	r.Signature, _ = decodeBase64(form.Get("Signature"))
 	if r.Profile == Profile2 {
-		// The exact text is signed and cached, so only one spelling of a nonce may pass.
-		nonce, err := base64.StdEncoding.Strict().DecodeString(r.Nonce)
-		if err != nil || len(nonce) != nonceSize {
+		// The exact text is signed and cached, so only one spelling of a nonce may pass. Even a strict decoder forgives
+		// line ends.
+		nonce, err := base64.StdEncoding.DecodeString(r.Nonce)
+		if err != nil || len(nonce) != nonceSize || base64.StdEncoding.EncodeToString(nonce) != r.Nonce {
 			return nil, fmt.Errorf("%w: Nonce must be base64 of %d bytes", ErrRequest, nonceSize)
 		}
 	}

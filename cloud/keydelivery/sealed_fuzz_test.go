@@ -9,6 +9,8 @@ import (
 	"errors"
 	"strings"
 	"testing"
+
+	"github.com/cloudtwin/cloudtwin/fixtures/bounded"
 )
 
 // FuzzOpenSealed: whatever a sealed message's header and parts say, what opens is what was sealed, and everything
@@ -39,13 +41,15 @@ func FuzzOpenSealed(f *testing.F) {
 		f.Add(header + ".AAAA.AAAA.AAAA.AAAA")
 	}
 	f.Fuzz(func(t *testing.T, message string) {
-		got, err := open(key, own, message)
-		if err == nil && !bytes.Equal(got, plaintext) {
-			t.Errorf("opened as %q", []byte(got))
-		}
-		if err != nil && !errors.Is(err, errUnseal) {
-			t.Errorf("the error tells more than that it failed: %v", err)
-		}
+		bounded.Memory(t, len(message), func() {
+			got, err := open(key, own, message)
+			if err == nil && !bytes.Equal(got, plaintext) {
+				t.Errorf("opened as %q", []byte(got))
+			}
+			if err != nil && !errors.Is(err, errUnseal) {
+				t.Errorf("the error tells more than that it failed: %v", err)
+			}
+		})
 	})
 }
 
@@ -65,9 +69,11 @@ func FuzzUnwrap(f *testing.F) {
 	f.Add("\n")
 	f.Add("AAAA\nAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA")
 	f.Fuzz(func(t *testing.T, message string) {
-		if _, err := unwrap(key, message); err != nil && !errors.Is(err, errUnseal) {
-			t.Errorf("the error tells more than that it failed: %v", err)
-		}
+		bounded.Memory(t, len(message), func() {
+			if _, err := unwrap(key, message); err != nil && !errors.Is(err, errUnseal) {
+				t.Errorf("the error tells more than that it failed: %v", err)
+			}
+		})
 	})
 }
 
@@ -80,18 +86,20 @@ func FuzzParseUserData(f *testing.F) {
 		f.Add([]byte(text))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		payload, days, wanted, err := ParseUserData(data)
-		switch {
-		case !wanted && (err != nil || !bytes.Equal(payload, data)):
-			t.Errorf("plain user data became %q, %v", payload, err)
-		case wanted && !bytes.HasPrefix(data, []byte(Keyword)):
-			t.Errorf("a credential for %q", data)
-		case wanted && err == nil && (days < 1 || days > MaxDays || !bytes.HasSuffix(data, payload)):
-			t.Errorf("%d days, payload %q", days, payload)
-		}
-		if payload, days, wanted, err := ParseUserData(WithKeyword(7, data)); err != nil || !wanted || days != 7 ||
-			!bytes.Equal(payload, data) {
-			t.Errorf("with the keyword: %q, %d, %t, %v", payload, days, wanted, err)
-		}
+		bounded.Memory(t, len(data), func() {
+			payload, days, wanted, err := ParseUserData(data)
+			switch {
+			case !wanted && (err != nil || !bytes.Equal(payload, data)):
+				t.Errorf("plain user data became %q, %v", payload, err)
+			case wanted && !bytes.HasPrefix(data, []byte(Keyword)):
+				t.Errorf("a credential for %q", data)
+			case wanted && err == nil && (days < 1 || days > MaxDays || !bytes.HasSuffix(data, payload)):
+				t.Errorf("%d days, payload %q", days, payload)
+			}
+			if payload, days, wanted, err := ParseUserData(WithKeyword(7, data)); err != nil || !wanted || days != 7 ||
+				!bytes.Equal(payload, data) {
+				t.Errorf("with the keyword: %q, %d, %t, %v", payload, days, wanted, err)
+			}
+		})
 	})
 }

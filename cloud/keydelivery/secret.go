@@ -7,8 +7,9 @@ import (
 
 const redacted = "[redacted]"
 
-// Secret is key material. It shows itself as [redacted] under every format verb, in slog and in JSON, so that a
-// key can only leave through a deliberate conversion to []byte.
+// Secret is key material. It shows itself as [redacted] under every format verb, in slog, JSON, XML and gob, so that a
+// key can only leave through a deliberate conversion to []byte. fmt asks exported fields only: a struct that has one
+// in a field of its own formats itself.
 type Secret []byte
 
 // String returns [redacted].
@@ -25,6 +26,9 @@ func (Secret) MarshalJSON() ([]byte, error) { return []byte(`"` + redacted + `"`
 
 // MarshalText returns [redacted].
 func (Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
+
+// MarshalBinary returns [redacted], to gob as well.
+func (Secret) MarshalBinary() ([]byte, error) { return []byte(redacted), nil }
 
 // Wipe overwrites the bytes. Copies that the garbage collector or a library made are beyond its reach.
 func (s Secret) Wipe() { clear(s) }

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/cloudtwin/cloudtwin/fixtures/bounded"
 )
 
 // everything has a member of each kind that the generator makes, with constraints of each kind.
@@ -29,12 +31,31 @@ type everything struct {
 	Words     []string          `eachMax:"3"`
 	Map       map[string]string `keyMin:"2" eachMax:"3"`
 	TokenCode *string
-	Renamed   *string `query:"ParamName" xml:"elementName"`
+	Renamed   *string `query:"ParamName"`
 }
 
 type inner struct {
 	Port  *int64 `required:"true"`
 	Inner *inner
+}
+
+func (v *everything) WriteXML(w *Writer, top bool) {
+	w.String("Text", v.Text)
+	w.Int("Number", v.Number)
+	w.Float("Ratio", v.Ratio)
+	w.Bool("Flag", v.Flag)
+	w.Time("When", v.When)
+	w.Blob("Blob", v.Blob)
+	WriteStruct(w, "Inner", v.Inner)
+	WriteList(w, "Items", v.Items, top)
+	w.Strings("Words", v.Words, top)
+	w.StringMap("Map", v.Map)
+	w.String("elementName", v.Renamed)
+}
+
+func (v *inner) WriteXML(w *Writer, _ bool) {
+	w.Int("Port", v.Port)
+	WriteStruct(w, "Inner", v.Inner)
 }
 
 type service struct {
@@ -250,6 +271,14 @@ func TestEncode(t *testing.T) {
 	}
 }
 
+// TestEncodeRefuses shows that only what the model has can be an answer.
+func TestEncodeRefuses(t *testing.T) {
+	_, err := handler(ProtocolQuery, &service{}).Encode(new(wrong), "", "id")
+	if err == nil || !strings.Contains(err.Error(), "write the answer of Do: *model.wrong is no type") {
+		t.Errorf("error is %v", err)
+	}
+}
+
 func TestHandlers(t *testing.T) {
 	failure := Errorf("Nope", http.StatusConflict, "no: %w", errors.New("cause"))
 	s := &service{err: failure}
@@ -279,20 +308,33 @@ type wrong struct{}
 
 func (wrong) Do() {}
 
-func TestParameters(t *testing.T) {
-	h := handler(ProtocolQuery, &service{})
-	got := h.Parameters(&everything{
-		Text: Ptr("t"), Number: Ptr(int64(1)), Secret: Ptr("hush"), TokenCode: Ptr("123456"), Renamed: Ptr("r"),
-		Items: []inner{{Port: Ptr(int64(2))}}, Words: []string{"w"}, Map: map[string]string{"k": "v"},
-		Flag: Ptr(true), Ratio: Ptr(1.5), When: Ptr(time.Unix(0, 0)), Blob: []byte("hi"),
-	})
-	want := map[string]string{
-		"Text": "t", "Number": "1", "Secret": Redacted, "TokenCode": Redacted, "ParamName": "r",
-		"Items.member.1.Port": "2", "Words.member.1": "w", "Map[k]": "v",
-		"Flag": "true", "Ratio": "1.5", "When": "1970-01-01T00:00:00.000Z", "Blob": "aGk=",
+func TestRecordable(t *testing.T) {
+	const key = "-----BEGIN EC PRIVATE KEY-----"
+	tests := []struct {
+		name     string
+		protocol Protocol
+		form     string
+		want     string
+	}{
+		{"as it was sent, though it breaks every rule", ProtocolQuery, "Text=t&Number=many&ParamName=r&When=never",
+			"Number=many&ParamName=r&Text=t&When=never"},
+		{"sensitive, by the model and by name", ProtocolQuery, "Secret=hush&TokenCode=123456&Text=t",
+			"Secret=(secret)&Text=t&TokenCode=(secret)"},
+		{"a secret that is not given", ProtocolQuery, "Secret=", "Secret="},
+		{"a key where none belongs", ProtocolQuery, "Words.member.1=" + key, "Words.member.1=(secret)"},
+		{"lists and maps", ProtocolQuery, "Items.member.2.Inner.Port=1&Words=&Map.entry.1.key=k&Map.entry.1.value=v",
+			"Items.member.2.Inner.Port=1&Map.entry.1.key=k&Map.entry.1.value=v&Words="},
+		{"lists of ec2", ProtocolEC2, "Items.1.Port=1&Words.2=w&Words.member.1=w", "Items.1.Port=1&Words.2=w"},
+		{"what the model does not know", ProtocolQuery, "secret=s&Text.Secret=s&Items.1.Port=1&Items.member.x.Port=1&" +
+			"Inner.Secret=s&Map.entry.1.other=s&Map.entry.1=s&Items.member=s&Version=1&.=x&Text=", "Text="},
 	}
-	if d := cmp.Diff(want, got); d != "" {
-		t.Error(d)
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			got := handler(tt.protocol, &service{}).Recordable(values(t, tt.form))
+			if d := cmp.Diff(values(t, tt.want), got); d != "" {
+				t.Error(d)
+			}
+		})
 	}
 }
 
@@ -329,27 +371,29 @@ func FuzzDecode(f *testing.F) {
 	f.Add("Text=ab&Items.1.Port=3&Items.1.Inner.Port=4&Words.30=c&Blob=aGk%3D&When=2020-01-02T03:04:05Z")
 	f.Add("a.b.c.d.e.f.g.h.i.j.k.l.m.n.o.p.q.r.s=1&Inner.Inner.Inner.Inner.Inner.Port=x&Words=&Items=")
 	f.Fuzz(func(t *testing.T, query string) {
-		form, err := url.ParseQuery(query)
-		if err != nil {
-			return
-		}
-		for _, p := range []Protocol{ProtocolQuery, ProtocolEC2} {
-			h := handler(p, &service{})
-			in, err := h.Decode(form)
+		bounded.Memory(t, len(query), func() {
+			form, err := url.ParseQuery(query)
 			if err != nil {
-				var known *Error
-				if !errors.As(err, &known) || known.Status != http.StatusBadRequest {
-					t.Fatalf("error %v is none that a client sees", err)
+				return
+			}
+			for _, p := range []Protocol{ProtocolQuery, ProtocolEC2} {
+				h := handler(p, &service{})
+				in, err := h.Decode(form)
+				if err != nil {
+					var known *Error
+					if !errors.As(err, &known) || known.Status != http.StatusBadRequest {
+						t.Fatalf("error %v is none that a client sees", err)
+					}
+					continue
 				}
-				continue
+				got, ok := in.(*everything)
+				if !ok || len(got.Words)+len(got.Items)+len(got.Map) > len(form) {
+					t.Fatalf("%d parameters became %+v", len(form), got)
+				}
+				if _, err := h.Encode(in, "", "id"); err != nil {
+					t.Fatal(err)
+				}
 			}
-			got, ok := in.(*everything)
-			if !ok || len(got.Words)+len(got.Items)+len(got.Map) > len(form) {
-				t.Fatalf("%d parameters became %+v", len(form), got)
-			}
-			if _, err := h.Encode(in, "", "id"); err != nil {
-				t.Fatal(err)
-			}
-		}
+		})
 	})
 }

@@ -24,8 +24,9 @@ type node struct {
 	children map[string]*node
 }
 
-// parse builds the tree. Its size is bounded by the form's: list numbers are keys, never lengths.
-func parse(form url.Values) (*node, error) {
+// parse builds the tree of the parameters that the structure knows by the first part of their names. Its size is
+// bounded by the form's: list numbers are keys, never lengths.
+func parse(form url.Values, p *structPlan) (*node, error) {
 	if len(form) > maxParameters {
 		return nil, Errorf("MalformedQueryString", http.StatusBadRequest,
 			"The request has %d parameters, more than %d", len(form), maxParameters)
@@ -38,6 +39,9 @@ func parse(form url.Values) (*node, error) {
 		if len(values) != 1 {
 			return nil, Errorf("MalformedQueryString", http.StatusBadRequest, "The parameter %s is given %d times",
 				printable(name), len(values))
+		}
+		if first, _, _ := strings.Cut(name, "."); p.field(first) == nil {
+			continue
 		}
 		at := root
 		for part := range strings.SplitSeq(name, ".") {
@@ -58,12 +62,13 @@ func parse(form url.Values) (*node, error) {
 
 // decode fills in, a pointer to a struct.
 func (c *codec) decode(form url.Values, in any) error {
-	root, err := parse(form)
+	v := reflect.ValueOf(in).Elem()
+	p := c.plan(v.Type())
+	root, err := parse(form, p)
 	if err != nil {
 		return err
 	}
-	v := reflect.ValueOf(in).Elem()
-	return c.decodeFields(c.plan(v.Type()), root, "", v)
+	return c.decodeFields(p, root, "", v)
 }
 
 func (c *codec) decodeFields(p *structPlan, n *node, path string, into reflect.Value) error {

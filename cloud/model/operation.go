@@ -64,6 +64,7 @@ type Handler struct {
 	service   Service
 	codec     *codec
 	call      Call
+	size      *answerSize
 }
 
 // NewHandlers returns the operations that service implements, by name. A method that has an operation's name but not
@@ -79,7 +80,7 @@ func NewHandlers(s Service, operations []Operation, service any) map[string]Hand
 			}
 			continue
 		}
-		handlers[op.Name] = Handler{Operation: op, service: s, codec: c, call: call}
+		handlers[op.Name] = Handler{Operation: op, service: s, codec: c, call: call, size: new(answerSize)}
 	}
 	return handlers
 }
@@ -99,12 +100,6 @@ func (h Handler) Decode(form url.Values) (any, error) {
 
 // Call runs the operation on an input that Decode returned.
 func (h Handler) Call(ctx context.Context, input any) (any, error) { return h.call(ctx, input) }
-
-// Encode writes the answer's XML. version is the API version that the client asked for (EC2 answers in that
-// version's namespace); empty means the model's own.
-func (h Handler) Encode(output any, version, requestID string) ([]byte, error) {
-	return h.codec.encode(h.service, h.Operation, output, version, requestID), nil
-}
 
 // Names returns the names of all operations in the model, implemented or not, in the table's order.
 func Names(operations []Operation) []string {

@@ -39,12 +39,21 @@ type valuePlan struct {
 type fieldPlan struct {
 	index int
 	query string // name as a request parameter
-	xml   string // name as an element of an answer
 	value *valuePlan
 }
 
 type structPlan struct {
 	fields []fieldPlan
+}
+
+// field returns the member that a parameter's name means, nil when there is none.
+func (p *structPlan) field(query string) *fieldPlan {
+	for i := range p.fields {
+		if p.fields[i].query == query {
+			return &p.fields[i]
+		}
+	}
+	return nil
 }
 
 // checks are the constraints of the service model on one value.
@@ -57,10 +66,10 @@ type checks struct {
 	enum      []string
 }
 
-// codec reads and writes the types of one service; it builds the plan of a type when it first meets it.
+// codec reads the requests of one service; it builds the plan of a type when it first meets it.
 type codec struct {
-	encoders sync.Pool // of *encoder
 	protocol Protocol
+	whole    sync.Map // of *structPlan by reflect.Type: what plan has returned
 	mu       sync.Mutex
 	plans    map[reflect.Type]*structPlan
 }
@@ -69,11 +78,21 @@ func newCodec(p Protocol) *codec {
 	return &codec{protocol: p, plans: map[reflect.Type]*structPlan{}}
 }
 
+// planOf returns the plan of an operation's input.
+func (c *codec) planOf(op Operation) *structPlan {
+	return c.plan(reflect.TypeOf(op.NewInput()).Elem())
+}
+
 // plan returns the plan of struct type t. A type that no generated code could hold is a panic.
 func (c *codec) plan(t reflect.Type) *structPlan {
+	if p, ok := c.whole.Load(t); ok {
+		return p.(*structPlan)
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.structPlan(t)
+	p := c.structPlan(t)
+	c.whole.Store(t, p)
+	return p
 }
 
 func (c *codec) structPlan(t reflect.Type) *structPlan {
@@ -84,12 +103,12 @@ func (c *codec) structPlan(t reflect.Type) *structPlan {
 	c.plans[t] = p // before the fields, which may lead back to t
 	for i := range t.NumField() {
 		f := t.Field(i)
-		fp := fieldPlan{index: i, query: f.Name, xml: f.Name, value: c.valuePlan(f.Type, f.Tag, "")}
+		fp := fieldPlan{index: i, query: f.Name, value: c.valuePlan(f.Type, f.Tag, "")}
 		if q := f.Tag.Get("query"); q != "" {
 			fp.query = q
 		}
-		if x := f.Tag.Get("xml"); x != "" {
-			fp.xml = x
+		if (fp.value.kind == kindString || fp.value.kind == kindBlob) && secretByName(fp.query) {
+			fp.value.checks.sensitive = true
 		}
 		p.fields = append(p.fields, fp)
 	}

@@ -35,6 +35,7 @@ func Dial(address string, config *tls.Config) (*grpc.ClientConn, error) {
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{
 			Time: KeepAlive, Timeout: KeepAliveTimeout, PermitWithoutStream: true,
 		}),
+		grpc.WithChainUnaryInterceptor(sendTrace),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(MaxMessage), grpc.MaxCallSendMsgSize(MaxMessage)),
 	)
 	if err != nil {
@@ -49,7 +50,10 @@ func NewServer(config *tls.Config, more ...grpc.ServerOption) *grpc.Server {
 		grpc.Creds(credentials.NewTLS(config)),
 		grpc.MaxRecvMsgSize(MaxMessage), grpc.MaxSendMsgSize(MaxMessage),
 		grpc.MaxConcurrentStreams(1024),
+		grpc.ChainUnaryInterceptor(takeTrace),
 		grpc.ConnectionTimeout(20 * time.Second),
+		// Stop returns when no call uses the services behind it any more.
+		grpc.WaitForHandlers(true),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: KeepAlive, Timeout: KeepAliveTimeout}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{
 			MinTime: KeepAlive / 2, PermitWithoutStream: true,

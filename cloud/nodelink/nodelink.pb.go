@@ -135,19 +135,169 @@ func (x *EnrolResponse) GetCloudCaPem() []byte {
 	return nil
 }
 
+type RenewCertificateRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	CsrDer        []byte                 `protobuf:"bytes,1,opt,name=csr_der,json=csrDer,proto3" json:"csr_der,omitempty"` // of a new key: P-256, common name = the caller's node id
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RenewCertificateRequest) Reset() {
+	*x = RenewCertificateRequest{}
+	mi := &file_nodelink_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RenewCertificateRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RenewCertificateRequest) ProtoMessage() {}
+
+func (x *RenewCertificateRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_nodelink_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RenewCertificateRequest.ProtoReflect.Descriptor instead.
+func (*RenewCertificateRequest) Descriptor() ([]byte, []int) {
+	return file_nodelink_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *RenewCertificateRequest) GetCsrDer() []byte {
+	if x != nil {
+		return x.CsrDer
+	}
+	return nil
+}
+
+type RenewCertificateResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	NodeCertPem   []byte                 `protobuf:"bytes,1,opt,name=node_cert_pem,json=nodeCertPem,proto3" json:"node_cert_pem,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RenewCertificateResponse) Reset() {
+	*x = RenewCertificateResponse{}
+	mi := &file_nodelink_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RenewCertificateResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RenewCertificateResponse) ProtoMessage() {}
+
+func (x *RenewCertificateResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_nodelink_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RenewCertificateResponse.ProtoReflect.Descriptor instead.
+func (*RenewCertificateResponse) Descriptor() ([]byte, []int) {
+	return file_nodelink_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *RenewCertificateResponse) GetNodeCertPem() []byte {
+	if x != nil {
+		return x.NodeCertPem
+	}
+	return nil
+}
+
+// Refusal is a detail of the status with which a NODECERT is refused.
+type Refusal struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Reason        string                 `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"` // a Reason
+	Detail        string                 `protobuf:"bytes,2,opt,name=detail,proto3" json:"detail,omitempty"` // for people; holds no secret
+	Serial        string                 `protobuf:"bytes,3,opt,name=serial,proto3" json:"serial,omitempty"` // of the NODECERT that was refused, hexadecimal
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Refusal) Reset() {
+	*x = Refusal{}
+	mi := &file_nodelink_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Refusal) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Refusal) ProtoMessage() {}
+
+func (x *Refusal) ProtoReflect() protoreflect.Message {
+	mi := &file_nodelink_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Refusal.ProtoReflect.Descriptor instead.
+func (*Refusal) Descriptor() ([]byte, []int) {
+	return file_nodelink_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Refusal) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Refusal) GetDetail() string {
+	if x != nil {
+		return x.Detail
+	}
+	return ""
+}
+
+func (x *Refusal) GetSerial() string {
+	if x != nil {
+		return x.Serial
+	}
+	return ""
+}
+
 // Report goes from node to cloud: at once after connecting, then whenever something changes and as a heartbeat.
 type Report struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Node          *NodeStatus            `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`           // on the first message and when it changes
 	Instances     []*InstanceStatus      `protobuf:"bytes,2,rep,name=instances,proto3" json:"instances,omitempty"` // those that changed; all of them on the first message
 	First         bool                   `protobuf:"varint,3,opt,name=first,proto3" json:"first,omitempty"`
+	Events        []*Event               `protobuf:"bytes,4,rep,name=events,proto3" json:"events,omitempty"` // since the last report; they are told once
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Report) Reset() {
 	*x = Report{}
-	mi := &file_nodelink_proto_msgTypes[2]
+	mi := &file_nodelink_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -159,7 +309,7 @@ func (x *Report) String() string {
 func (*Report) ProtoMessage() {}
 
 func (x *Report) ProtoReflect() protoreflect.Message {
-	mi := &file_nodelink_proto_msgTypes[2]
+	mi := &file_nodelink_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -172,7 +322,7 @@ func (x *Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Report.ProtoReflect.Descriptor instead.
 func (*Report) Descriptor() ([]byte, []int) {
-	return file_nodelink_proto_rawDescGZIP(), []int{2}
+	return file_nodelink_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Report) GetNode() *NodeStatus {
@@ -196,6 +346,90 @@ func (x *Report) GetFirst() bool {
 	return false
 }
 
+func (x *Report) GetEvents() []*Event {
+	if x != nil {
+		return x.Events
+	}
+	return nil
+}
+
+// Event is something that happened on the node, for the cloud's journal. It holds no secret.
+type Event struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`                               // one of the kinds that a node may tell
+	InstanceId    string                 `protobuf:"bytes,2,opt,name=instance_id,json=instanceId,proto3" json:"instance_id,omitempty"` // empty when it is the node's own
+	UnixNanos     int64                  `protobuf:"varint,3,opt,name=unix_nanos,json=unixNanos,proto3" json:"unix_nanos,omitempty"`
+	Attributes    map[string]string      `protobuf:"bytes,4,rep,name=attributes,proto3" json:"attributes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Traceparent   string                 `protobuf:"bytes,5,opt,name=traceparent,proto3" json:"traceparent,omitempty"` // of the step that it belongs to; empty means the instance's
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Event) Reset() {
+	*x = Event{}
+	mi := &file_nodelink_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Event) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Event) ProtoMessage() {}
+
+func (x *Event) ProtoReflect() protoreflect.Message {
+	mi := &file_nodelink_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Event.ProtoReflect.Descriptor instead.
+func (*Event) Descriptor() ([]byte, []int) {
+	return file_nodelink_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Event) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *Event) GetInstanceId() string {
+	if x != nil {
+		return x.InstanceId
+	}
+	return ""
+}
+
+func (x *Event) GetUnixNanos() int64 {
+	if x != nil {
+		return x.UnixNanos
+	}
+	return 0
+}
+
+func (x *Event) GetAttributes() map[string]string {
+	if x != nil {
+		return x.Attributes
+	}
+	return nil
+}
+
+func (x *Event) GetTraceparent() string {
+	if x != nil {
+		return x.Traceparent
+	}
+	return ""
+}
+
 type NodeStatus struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	MemoryMbTotal uint64                 `protobuf:"varint,1,opt,name=memory_mb_total,json=memoryMbTotal,proto3" json:"memory_mb_total,omitempty"`
@@ -214,7 +448,7 @@ type NodeStatus struct {
 
 func (x *NodeStatus) Reset() {
 	*x = NodeStatus{}
-	mi := &file_nodelink_proto_msgTypes[3]
+	mi := &file_nodelink_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -226,7 +460,7 @@ func (x *NodeStatus) String() string {
 func (*NodeStatus) ProtoMessage() {}
 
 func (x *NodeStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_nodelink_proto_msgTypes[3]
+	mi := &file_nodelink_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -239,7 +473,7 @@ func (x *NodeStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeStatus.ProtoReflect.Descriptor instead.
 func (*NodeStatus) Descriptor() ([]byte, []int) {
-	return file_nodelink_proto_rawDescGZIP(), []int{3}
+	return file_nodelink_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *NodeStatus) GetMemoryMbTotal() uint64 {
@@ -311,7 +545,7 @@ type InstanceStatus struct {
 
 func (x *InstanceStatus) Reset() {
 	*x = InstanceStatus{}
-	mi := &file_nodelink_proto_msgTypes[4]
+	mi := &file_nodelink_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -323,7 +557,7 @@ func (x *InstanceStatus) String() string {
 func (*InstanceStatus) ProtoMessage() {}
 
 func (x *InstanceStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_nodelink_proto_msgTypes[4]
+	mi := &file_nodelink_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -336,7 +570,7 @@ func (x *InstanceStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InstanceStatus.ProtoReflect.Descriptor instead.
 func (*InstanceStatus) Descriptor() ([]byte, []int) {
-	return file_nodelink_proto_rawDescGZIP(), []int{4}
+	return file_nodelink_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *InstanceStatus) GetInstanceId() string {
@@ -386,7 +620,7 @@ type Milestone struct {
 
 func (x *Milestone) Reset() {
 	*x = Milestone{}
-	mi := &file_nodelink_proto_msgTypes[5]
+	mi := &file_nodelink_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -398,7 +632,7 @@ func (x *Milestone) String() string {
 func (*Milestone) ProtoMessage() {}
 
 func (x *Milestone) ProtoReflect() protoreflect.Message {
-	mi := &file_nodelink_proto_msgTypes[5]
+	mi := &file_nodelink_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -411,7 +645,7 @@ func (x *Milestone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Milestone.ProtoReflect.Descriptor instead.
 func (*Milestone) Descriptor() ([]byte, []int) {
-	return file_nodelink_proto_rawDescGZIP(), []int{5}
+	return file_nodelink_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Milestone) GetStage() string {
@@ -437,18 +671,19 @@ func (x *Milestone) GetAttributes() map[string]string {
 
 // Desired goes from cloud to node.
 type Desired struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Snapshot      bool                   `protobuf:"varint,1,opt,name=snapshot,proto3" json:"snapshot,omitempty"` // true: the node runs exactly these instances and no others
-	Run           []*Instance            `protobuf:"bytes,2,rep,name=run,proto3" json:"run,omitempty"`            // start, or update in place (exposures, new credential)
-	Remove        []string               `protobuf:"bytes,3,rep,name=remove,proto3" json:"remove,omitempty"`      // instance ids to end
-	Services      *Services              `protobuf:"bytes,4,opt,name=services,proto3" json:"services,omitempty"`  // set in a snapshot
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state            protoimpl.MessageState `protogen:"open.v1"`
+	Snapshot         bool                   `protobuf:"varint,1,opt,name=snapshot,proto3" json:"snapshot,omitempty"`                                         // true: the node runs exactly these instances and no others
+	Run              []*Instance            `protobuf:"bytes,2,rep,name=run,proto3" json:"run,omitempty"`                                                    // start, or update in place (exposures, new credential)
+	Remove           []string               `protobuf:"bytes,3,rep,name=remove,proto3" json:"remove,omitempty"`                                              // instance ids to end
+	Services         *Services              `protobuf:"bytes,4,opt,name=services,proto3" json:"services,omitempty"`                                          // set in a snapshot
+	RenewCertificate bool                   `protobuf:"varint,5,opt,name=renew_certificate,json=renewCertificate,proto3" json:"renew_certificate,omitempty"` // the node is to renew its NODECERT now
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *Desired) Reset() {
 	*x = Desired{}
-	mi := &file_nodelink_proto_msgTypes[6]
+	mi := &file_nodelink_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -460,7 +695,7 @@ func (x *Desired) String() string {
 func (*Desired) ProtoMessage() {}
 
 func (x *Desired) ProtoReflect() protoreflect.Message {
-	mi := &file_nodelink_proto_msgTypes[6]
+	mi := &file_nodelink_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -473,7 +708,7 @@ func (x *Desired) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Desired.ProtoReflect.Descriptor instead.
 func (*Desired) Descriptor() ([]byte, []int) {
-	return file_nodelink_proto_rawDescGZIP(), []int{6}
+	return file_nodelink_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Desired) GetSnapshot() bool {
@@ -504,6 +739,13 @@ func (x *Desired) GetServices() *Services {
 	return nil
 }
 
+func (x *Desired) GetRenewCertificate() bool {
+	if x != nil {
+		return x.RenewCertificate
+	}
+	return false
+}
+
 // Services tells the node how its guests reach the cloud.
 type Services struct {
 	state        protoimpl.MessageState `protogen:"open.v1"`
@@ -522,7 +764,7 @@ type Services struct {
 
 func (x *Services) Reset() {
 	*x = Services{}
-	mi := &file_nodelink_proto_msgTypes[7]
+	mi := &file_nodelink_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -534,7 +776,7 @@ func (x *Services) String() string {
 func (*Services) ProtoMessage() {}
 
 func (x *Services) ProtoReflect() protoreflect.Message {
-	mi := &file_nodelink_proto_msgTypes[7]
+	mi := &file_nodelink_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -547,7 +789,7 @@ func (x *Services) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Services.ProtoReflect.Descriptor instead.
 func (*Services) Descriptor() ([]byte, []int) {
-	return file_nodelink_proto_rawDescGZIP(), []int{7}
+	return file_nodelink_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Services) GetGuestAddress() string {
@@ -607,38 +849,44 @@ func (x *Services) GetApiPlainAddress() string {
 }
 
 type Instance struct {
-	state              protoimpl.MessageState `protogen:"open.v1"`
-	Id                 string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	AccountId          string                 `protobuf:"bytes,2,opt,name=account_id,json=accountId,proto3" json:"account_id,omitempty"`
-	Image              string                 `protobuf:"bytes,3,opt,name=image,proto3" json:"image,omitempty"`                                // image name on the node: lbvm, web
-	ImageDigest        string                 `protobuf:"bytes,4,opt,name=image_digest,json=imageDigest,proto3" json:"image_digest,omitempty"` // sha256:hex of the image's manifest
-	ImageId            string                 `protobuf:"bytes,5,opt,name=image_id,json=imageId,proto3" json:"image_id,omitempty"`             // ami-…
-	InstanceType       string                 `protobuf:"bytes,6,opt,name=instance_type,json=instanceType,proto3" json:"instance_type,omitempty"`
-	MemoryMb           uint32                 `protobuf:"varint,7,opt,name=memory_mb,json=memoryMb,proto3" json:"memory_mb,omitempty"`
-	Vcpus              uint32                 `protobuf:"varint,8,opt,name=vcpus,proto3" json:"vcpus,omitempty"`
-	Mac                string                 `protobuf:"bytes,9,opt,name=mac,proto3" json:"mac,omitempty"`
-	PrivateIp          string                 `protobuf:"bytes,10,opt,name=private_ip,json=privateIp,proto3" json:"private_ip,omitempty"` // IPv4
-	UserData           []byte                 `protobuf:"bytes,11,opt,name=user_data,json=userData,proto3" json:"user_data,omitempty"`    // without the keyword line
-	Credential         *Credential            `protobuf:"bytes,12,opt,name=credential,proto3" json:"credential,omitempty"`                // absent for instances without one
-	InstanceProfileArn string                 `protobuf:"bytes,13,opt,name=instance_profile_arn,json=instanceProfileArn,proto3" json:"instance_profile_arn,omitempty"`
-	InstanceProfileId  string                 `protobuf:"bytes,14,opt,name=instance_profile_id,json=instanceProfileId,proto3" json:"instance_profile_id,omitempty"`
-	RoleName           string                 `protobuf:"bytes,15,opt,name=role_name,json=roleName,proto3" json:"role_name,omitempty"`
-	LaunchUnix         int64                  `protobuf:"varint,16,opt,name=launch_unix,json=launchUnix,proto3" json:"launch_unix,omitempty"`
-	ReservationId      string                 `protobuf:"bytes,17,opt,name=reservation_id,json=reservationId,proto3" json:"reservation_id,omitempty"`
-	Exposures          []*Exposure            `protobuf:"bytes,18,rep,name=exposures,proto3" json:"exposures,omitempty"`
-	Region             string                 `protobuf:"bytes,19,opt,name=region,proto3" json:"region,omitempty"`
-	AvailabilityZone   string                 `protobuf:"bytes,20,opt,name=availability_zone,json=availabilityZone,proto3" json:"availability_zone,omitempty"`
-	Generation         uint64                 `protobuf:"varint,21,opt,name=generation,proto3" json:"generation,omitempty"`                      // grows with every change of this message
-	LaunchIndex        uint32                 `protobuf:"varint,22,opt,name=launch_index,json=launchIndex,proto3" json:"launch_index,omitempty"` // place in its reservation
-	Tags               map[string]string      `protobuf:"bytes,23,rep,name=tags,proto3" json:"tags,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	Metadata           *MetadataOptions       `protobuf:"bytes,24,opt,name=metadata,proto3" json:"metadata,omitempty"`
-	unknownFields      protoimpl.UnknownFields
-	sizeCache          protoimpl.SizeCache
+	state               protoimpl.MessageState `protogen:"open.v1"`
+	Id                  string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	AccountId           string                 `protobuf:"bytes,2,opt,name=account_id,json=accountId,proto3" json:"account_id,omitempty"`
+	Image               string                 `protobuf:"bytes,3,opt,name=image,proto3" json:"image,omitempty"`                                // image name on the node: lbvm, web
+	ImageDigest         string                 `protobuf:"bytes,4,opt,name=image_digest,json=imageDigest,proto3" json:"image_digest,omitempty"` // sha256:hex of the image's manifest
+	ImageId             string                 `protobuf:"bytes,5,opt,name=image_id,json=imageId,proto3" json:"image_id,omitempty"`             // ami-…
+	InstanceType        string                 `protobuf:"bytes,6,opt,name=instance_type,json=instanceType,proto3" json:"instance_type,omitempty"`
+	MemoryMb            uint32                 `protobuf:"varint,7,opt,name=memory_mb,json=memoryMb,proto3" json:"memory_mb,omitempty"`
+	Vcpus               uint32                 `protobuf:"varint,8,opt,name=vcpus,proto3" json:"vcpus,omitempty"`
+	Mac                 string                 `protobuf:"bytes,9,opt,name=mac,proto3" json:"mac,omitempty"`
+	PrivateIp           string                 `protobuf:"bytes,10,opt,name=private_ip,json=privateIp,proto3" json:"private_ip,omitempty"` // IPv4
+	UserData            []byte                 `protobuf:"bytes,11,opt,name=user_data,json=userData,proto3" json:"user_data,omitempty"`    // without the keyword line
+	Credential          *Credential            `protobuf:"bytes,12,opt,name=credential,proto3" json:"credential,omitempty"`                // absent for instances without one
+	InstanceProfileArn  string                 `protobuf:"bytes,13,opt,name=instance_profile_arn,json=instanceProfileArn,proto3" json:"instance_profile_arn,omitempty"`
+	InstanceProfileId   string                 `protobuf:"bytes,14,opt,name=instance_profile_id,json=instanceProfileId,proto3" json:"instance_profile_id,omitempty"`
+	RoleName            string                 `protobuf:"bytes,15,opt,name=role_name,json=roleName,proto3" json:"role_name,omitempty"`
+	LaunchUnix          int64                  `protobuf:"varint,16,opt,name=launch_unix,json=launchUnix,proto3" json:"launch_unix,omitempty"`
+	ReservationId       string                 `protobuf:"bytes,17,opt,name=reservation_id,json=reservationId,proto3" json:"reservation_id,omitempty"`
+	Exposures           []*Exposure            `protobuf:"bytes,18,rep,name=exposures,proto3" json:"exposures,omitempty"`
+	Region              string                 `protobuf:"bytes,19,opt,name=region,proto3" json:"region,omitempty"`
+	AvailabilityZone    string                 `protobuf:"bytes,20,opt,name=availability_zone,json=availabilityZone,proto3" json:"availability_zone,omitempty"`
+	Generation          uint64                 `protobuf:"varint,21,opt,name=generation,proto3" json:"generation,omitempty"`                      // grows with every change of this message
+	LaunchIndex         uint32                 `protobuf:"varint,22,opt,name=launch_index,json=launchIndex,proto3" json:"launch_index,omitempty"` // place in its reservation
+	Tags                map[string]string      `protobuf:"bytes,23,rep,name=tags,proto3" json:"tags,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Metadata            *MetadataOptions       `protobuf:"bytes,24,opt,name=metadata,proto3" json:"metadata,omitempty"`
+	Traceparent         string                 `protobuf:"bytes,25,opt,name=traceparent,proto3" json:"traceparent,omitempty"`                                               // W3C Trace Context: the step that launched the instance
+	InstanceProfileUnix int64                  `protobuf:"varint,30,opt,name=instance_profile_unix,json=instanceProfileUnix,proto3" json:"instance_profile_unix,omitempty"` // when the profile was attached; 0 means at the launch
+	KeyName             string                 `protobuf:"bytes,31,opt,name=key_name,json=keyName,proto3" json:"key_name,omitempty"`                                        // of the key pair that it was launched with; empty when none
+	PublicKey           string                 `protobuf:"bytes,32,opt,name=public_key,json=publicKey,proto3" json:"public_key,omitempty"`                                  // of that, one line in OpenSSH's format
+	PublicIp            string                 `protobuf:"bytes,33,opt,name=public_ip,json=publicIp,proto3" json:"public_ip,omitempty"`                                     // IPv4 of the node's host at which the instance is reached; empty when none
+	Reboots             uint64                 `protobuf:"varint,34,opt,name=reboots,proto3" json:"reboots,omitempty"`                                                      // that users asked for so far: one more than the machine has had is a wish
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
 }
 
 func (x *Instance) Reset() {
 	*x = Instance{}
-	mi := &file_nodelink_proto_msgTypes[8]
+	mi := &file_nodelink_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -650,7 +898,7 @@ func (x *Instance) String() string {
 func (*Instance) ProtoMessage() {}
 
 func (x *Instance) ProtoReflect() protoreflect.Message {
-	mi := &file_nodelink_proto_msgTypes[8]
+	mi := &file_nodelink_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -663,7 +911,7 @@ func (x *Instance) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Instance.ProtoReflect.Descriptor instead.
 func (*Instance) Descriptor() ([]byte, []int) {
-	return file_nodelink_proto_rawDescGZIP(), []int{8}
+	return file_nodelink_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Instance) GetId() string {
@@ -834,6 +1082,48 @@ func (x *Instance) GetMetadata() *MetadataOptions {
 	return nil
 }
 
+func (x *Instance) GetTraceparent() string {
+	if x != nil {
+		return x.Traceparent
+	}
+	return ""
+}
+
+func (x *Instance) GetInstanceProfileUnix() int64 {
+	if x != nil {
+		return x.InstanceProfileUnix
+	}
+	return 0
+}
+
+func (x *Instance) GetKeyName() string {
+	if x != nil {
+		return x.KeyName
+	}
+	return ""
+}
+
+func (x *Instance) GetPublicKey() string {
+	if x != nil {
+		return x.PublicKey
+	}
+	return ""
+}
+
+func (x *Instance) GetPublicIp() string {
+	if x != nil {
+		return x.PublicIp
+	}
+	return ""
+}
+
+func (x *Instance) GetReboots() uint64 {
+	if x != nil {
+		return x.Reboots
+	}
+	return 0
+}
+
 // MetadataOptions is what the instance's metadata service is to allow.
 type MetadataOptions struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
@@ -847,7 +1137,7 @@ type MetadataOptions struct {
 
 func (x *MetadataOptions) Reset() {
 	*x = MetadataOptions{}
-	mi := &file_nodelink_proto_msgTypes[9]
+	mi := &file_nodelink_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -859,7 +1149,7 @@ func (x *MetadataOptions) String() string {
 func (*MetadataOptions) ProtoMessage() {}
 
 func (x *MetadataOptions) ProtoReflect() protoreflect.Message {
-	mi := &file_nodelink_proto_msgTypes[9]
+	mi := &file_nodelink_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -872,7 +1162,7 @@ func (x *MetadataOptions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetadataOptions.ProtoReflect.Descriptor instead.
 func (*MetadataOptions) Descriptor() ([]byte, []int) {
-	return file_nodelink_proto_rawDescGZIP(), []int{9}
+	return file_nodelink_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *MetadataOptions) GetTokensRequired() bool {
@@ -916,7 +1206,7 @@ type Credential struct {
 
 func (x *Credential) Reset() {
 	*x = Credential{}
-	mi := &file_nodelink_proto_msgTypes[10]
+	mi := &file_nodelink_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -928,7 +1218,7 @@ func (x *Credential) String() string {
 func (*Credential) ProtoMessage() {}
 
 func (x *Credential) ProtoReflect() protoreflect.Message {
-	mi := &file_nodelink_proto_msgTypes[10]
+	mi := &file_nodelink_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -941,7 +1231,7 @@ func (x *Credential) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Credential.ProtoReflect.Descriptor instead.
 func (*Credential) Descriptor() ([]byte, []int) {
-	return file_nodelink_proto_rawDescGZIP(), []int{10}
+	return file_nodelink_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Credential) GetSealedKey() string {
@@ -983,7 +1273,7 @@ type Exposure struct {
 
 func (x *Exposure) Reset() {
 	*x = Exposure{}
-	mi := &file_nodelink_proto_msgTypes[11]
+	mi := &file_nodelink_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -995,7 +1285,7 @@ func (x *Exposure) String() string {
 func (*Exposure) ProtoMessage() {}
 
 func (x *Exposure) ProtoReflect() protoreflect.Message {
-	mi := &file_nodelink_proto_msgTypes[11]
+	mi := &file_nodelink_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1008,7 +1298,7 @@ func (x *Exposure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Exposure.ProtoReflect.Descriptor instead.
 func (*Exposure) Descriptor() ([]byte, []int) {
-	return file_nodelink_proto_rawDescGZIP(), []int{11}
+	return file_nodelink_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Exposure) GetHostAddress() string {
@@ -1034,7 +1324,7 @@ type RoleCredentialsRequest struct {
 
 func (x *RoleCredentialsRequest) Reset() {
 	*x = RoleCredentialsRequest{}
-	mi := &file_nodelink_proto_msgTypes[12]
+	mi := &file_nodelink_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1046,7 +1336,7 @@ func (x *RoleCredentialsRequest) String() string {
 func (*RoleCredentialsRequest) ProtoMessage() {}
 
 func (x *RoleCredentialsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_nodelink_proto_msgTypes[12]
+	mi := &file_nodelink_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1059,7 +1349,7 @@ func (x *RoleCredentialsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoleCredentialsRequest.ProtoReflect.Descriptor instead.
 func (*RoleCredentialsRequest) Descriptor() ([]byte, []int) {
-	return file_nodelink_proto_rawDescGZIP(), []int{12}
+	return file_nodelink_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *RoleCredentialsRequest) GetInstanceId() string {
@@ -1082,7 +1372,7 @@ type RoleCredentialsResponse struct {
 
 func (x *RoleCredentialsResponse) Reset() {
 	*x = RoleCredentialsResponse{}
-	mi := &file_nodelink_proto_msgTypes[13]
+	mi := &file_nodelink_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1094,7 +1384,7 @@ func (x *RoleCredentialsResponse) String() string {
 func (*RoleCredentialsResponse) ProtoMessage() {}
 
 func (x *RoleCredentialsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_nodelink_proto_msgTypes[13]
+	mi := &file_nodelink_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1107,7 +1397,7 @@ func (x *RoleCredentialsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoleCredentialsResponse.ProtoReflect.Descriptor instead.
 func (*RoleCredentialsResponse) Descriptor() ([]byte, []int) {
-	return file_nodelink_proto_rawDescGZIP(), []int{13}
+	return file_nodelink_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *RoleCredentialsResponse) GetAccessKeyId() string {
@@ -1145,6 +1435,118 @@ func (x *RoleCredentialsResponse) GetExpirationUnix() int64 {
 	return 0
 }
 
+type InstanceIdentityRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	InstanceId    string                 `protobuf:"bytes,1,opt,name=instance_id,json=instanceId,proto3" json:"instance_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InstanceIdentityRequest) Reset() {
+	*x = InstanceIdentityRequest{}
+	mi := &file_nodelink_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InstanceIdentityRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InstanceIdentityRequest) ProtoMessage() {}
+
+func (x *InstanceIdentityRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_nodelink_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InstanceIdentityRequest.ProtoReflect.Descriptor instead.
+func (*InstanceIdentityRequest) Descriptor() ([]byte, []int) {
+	return file_nodelink_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *InstanceIdentityRequest) GetInstanceId() string {
+	if x != nil {
+		return x.InstanceId
+	}
+	return ""
+}
+
+type InstanceIdentityResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Document      []byte                 `protobuf:"bytes,1,opt,name=document,proto3" json:"document,omitempty"`   // JSON
+	Signature     string                 `protobuf:"bytes,2,opt,name=signature,proto3" json:"signature,omitempty"` // base64: RSA, PKCS #1 v1.5 over SHA-256
+	Pkcs7         string                 `protobuf:"bytes,3,opt,name=pkcs7,proto3" json:"pkcs7,omitempty"`         // base64: PKCS #7 signed data with the document in it
+	Rsa2048       string                 `protobuf:"bytes,4,opt,name=rsa2048,proto3" json:"rsa2048,omitempty"`     // the same
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InstanceIdentityResponse) Reset() {
+	*x = InstanceIdentityResponse{}
+	mi := &file_nodelink_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InstanceIdentityResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InstanceIdentityResponse) ProtoMessage() {}
+
+func (x *InstanceIdentityResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_nodelink_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InstanceIdentityResponse.ProtoReflect.Descriptor instead.
+func (*InstanceIdentityResponse) Descriptor() ([]byte, []int) {
+	return file_nodelink_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *InstanceIdentityResponse) GetDocument() []byte {
+	if x != nil {
+		return x.Document
+	}
+	return nil
+}
+
+func (x *InstanceIdentityResponse) GetSignature() string {
+	if x != nil {
+		return x.Signature
+	}
+	return ""
+}
+
+func (x *InstanceIdentityResponse) GetPkcs7() string {
+	if x != nil {
+		return x.Pkcs7
+	}
+	return ""
+}
+
+func (x *InstanceIdentityResponse) GetRsa2048() string {
+	if x != nil {
+		return x.Rsa2048
+	}
+	return ""
+}
+
 var File_nodelink_proto protoreflect.FileDescriptor
 
 const file_nodelink_proto_rawDesc = "" +
@@ -1157,11 +1559,33 @@ const file_nodelink_proto_rawDesc = "" +
 	"\rEnrolResponse\x12\"\n" +
 	"\rnode_cert_pem\x18\x01 \x01(\fR\vnodeCertPem\x12 \n" +
 	"\fcloud_ca_pem\x18\x02 \x01(\fR\n" +
-	"cloudCaPem\"\x9a\x01\n" +
+	"cloudCaPem\"2\n" +
+	"\x17RenewCertificateRequest\x12\x17\n" +
+	"\acsr_der\x18\x01 \x01(\fR\x06csrDer\">\n" +
+	"\x18RenewCertificateResponse\x12\"\n" +
+	"\rnode_cert_pem\x18\x01 \x01(\fR\vnodeCertPem\"Q\n" +
+	"\aRefusal\x12\x16\n" +
+	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x16\n" +
+	"\x06detail\x18\x02 \x01(\tR\x06detail\x12\x16\n" +
+	"\x06serial\x18\x03 \x01(\tR\x06serial\"\xd0\x01\n" +
 	"\x06Report\x125\n" +
 	"\x04node\x18\x01 \x01(\v2!.cloudtwin.nodelink.v1.NodeStatusR\x04node\x12C\n" +
 	"\tinstances\x18\x02 \x03(\v2%.cloudtwin.nodelink.v1.InstanceStatusR\tinstances\x12\x14\n" +
-	"\x05first\x18\x03 \x01(\bR\x05first\"\x8c\x03\n" +
+	"\x05first\x18\x03 \x01(\bR\x05first\x124\n" +
+	"\x06events\x18\x04 \x03(\v2\x1c.cloudtwin.nodelink.v1.EventR\x06events\"\x8a\x02\n" +
+	"\x05Event\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x1f\n" +
+	"\vinstance_id\x18\x02 \x01(\tR\n" +
+	"instanceId\x12\x1d\n" +
+	"\n" +
+	"unix_nanos\x18\x03 \x01(\x03R\tunixNanos\x12L\n" +
+	"\n" +
+	"attributes\x18\x04 \x03(\v2,.cloudtwin.nodelink.v1.Event.AttributesEntryR\n" +
+	"attributes\x12 \n" +
+	"\vtraceparent\x18\x05 \x01(\tR\vtraceparent\x1a=\n" +
+	"\x0fAttributesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x8c\x03\n" +
 	"\n" +
 	"NodeStatus\x12&\n" +
 	"\x0fmemory_mb_total\x18\x01 \x01(\x04R\rmemoryMbTotal\x12$\n" +
@@ -1195,12 +1619,13 @@ const file_nodelink_proto_rawDesc = "" +
 	"attributes\x1a=\n" +
 	"\x0fAttributesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xad\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xda\x01\n" +
 	"\aDesired\x12\x1a\n" +
 	"\bsnapshot\x18\x01 \x01(\bR\bsnapshot\x121\n" +
 	"\x03run\x18\x02 \x03(\v2\x1f.cloudtwin.nodelink.v1.InstanceR\x03run\x12\x16\n" +
 	"\x06remove\x18\x03 \x03(\tR\x06remove\x12;\n" +
-	"\bservices\x18\x04 \x01(\v2\x1f.cloudtwin.nodelink.v1.ServicesR\bservices\"\x9a\x02\n" +
+	"\bservices\x18\x04 \x01(\v2\x1f.cloudtwin.nodelink.v1.ServicesR\bservices\x12+\n" +
+	"\x11renew_certificate\x18\x05 \x01(\bR\x10renewCertificate\"\x9a\x02\n" +
 	"\bServices\x12#\n" +
 	"\rguest_address\x18\x01 \x01(\tR\fguestAddress\x12\x1f\n" +
 	"\vapi_address\x18\x02 \x01(\tR\n" +
@@ -1210,7 +1635,7 @@ const file_nodelink_proto_rawDesc = "" +
 	"\x0ecloud_cert_pem\x18\x05 \x01(\fR\fcloudCertPem\x12\x16\n" +
 	"\x06region\x18\x06 \x01(\tR\x06region\x12.\n" +
 	"\x13guest_plain_address\x18\a \x01(\tR\x11guestPlainAddress\x12*\n" +
-	"\x11api_plain_address\x18\b \x01(\tR\x0fapiPlainAddress\"\xc0\a\n" +
+	"\x11api_plain_address\x18\b \x01(\tR\x0fapiPlainAddress\"\x87\t\n" +
 	"\bInstance\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1d\n" +
 	"\n" +
@@ -1243,7 +1668,14 @@ const file_nodelink_proto_rawDesc = "" +
 	"generation\x12!\n" +
 	"\flaunch_index\x18\x16 \x01(\rR\vlaunchIndex\x12=\n" +
 	"\x04tags\x18\x17 \x03(\v2).cloudtwin.nodelink.v1.Instance.TagsEntryR\x04tags\x12B\n" +
-	"\bmetadata\x18\x18 \x01(\v2&.cloudtwin.nodelink.v1.MetadataOptionsR\bmetadata\x1a7\n" +
+	"\bmetadata\x18\x18 \x01(\v2&.cloudtwin.nodelink.v1.MetadataOptionsR\bmetadata\x12 \n" +
+	"\vtraceparent\x18\x19 \x01(\tR\vtraceparent\x122\n" +
+	"\x15instance_profile_unix\x18\x1e \x01(\x03R\x13instanceProfileUnix\x12\x19\n" +
+	"\bkey_name\x18\x1f \x01(\tR\akeyName\x12\x1d\n" +
+	"\n" +
+	"public_key\x18  \x01(\tR\tpublicKey\x12\x1b\n" +
+	"\tpublic_ip\x18! \x01(\tR\bpublicIp\x12\x18\n" +
+	"\areboots\x18\" \x01(\x04R\areboots\x1a7\n" +
 	"\tTagsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x87\x01\n" +
@@ -1273,12 +1705,22 @@ const file_nodelink_proto_rawDesc = "" +
 	"\x11secret_access_key\x18\x02 \x01(\tR\x0fsecretAccessKey\x12\x14\n" +
 	"\x05token\x18\x03 \x01(\tR\x05token\x12*\n" +
 	"\x11last_updated_unix\x18\x04 \x01(\x03R\x0flastUpdatedUnix\x12'\n" +
-	"\x0fexpiration_unix\x18\x05 \x01(\x03R\x0eexpirationUnix2_\n" +
+	"\x0fexpiration_unix\x18\x05 \x01(\x03R\x0eexpirationUnix\":\n" +
+	"\x17InstanceIdentityRequest\x12\x1f\n" +
+	"\vinstance_id\x18\x01 \x01(\tR\n" +
+	"instanceId\"\x84\x01\n" +
+	"\x18InstanceIdentityResponse\x12\x1a\n" +
+	"\bdocument\x18\x01 \x01(\fR\bdocument\x12\x1c\n" +
+	"\tsignature\x18\x02 \x01(\tR\tsignature\x12\x14\n" +
+	"\x05pkcs7\x18\x03 \x01(\tR\x05pkcs7\x12\x18\n" +
+	"\arsa2048\x18\x04 \x01(\tR\arsa20482_\n" +
 	"\tEnrolment\x12R\n" +
-	"\x05Enrol\x12#.cloudtwin.nodelink.v1.EnrolRequest\x1a$.cloudtwin.nodelink.v1.EnrolResponse2\xc7\x01\n" +
+	"\x05Enrol\x12#.cloudtwin.nodelink.v1.EnrolRequest\x1a$.cloudtwin.nodelink.v1.EnrolResponse2\xb1\x03\n" +
 	"\bNodeLink\x12I\n" +
 	"\x04Sync\x12\x1d.cloudtwin.nodelink.v1.Report\x1a\x1e.cloudtwin.nodelink.v1.Desired(\x010\x01\x12p\n" +
-	"\x0fRoleCredentials\x12-.cloudtwin.nodelink.v1.RoleCredentialsRequest\x1a..cloudtwin.nodelink.v1.RoleCredentialsResponseB8Z6github.com/cloudtwin/cloudtwin/cloud/nodelink;nodelinkb\x06proto3"
+	"\x0fRoleCredentials\x12-.cloudtwin.nodelink.v1.RoleCredentialsRequest\x1a..cloudtwin.nodelink.v1.RoleCredentialsResponse\x12s\n" +
+	"\x10InstanceIdentity\x12..cloudtwin.nodelink.v1.InstanceIdentityRequest\x1a/.cloudtwin.nodelink.v1.InstanceIdentityResponse\x12s\n" +
+	"\x10RenewCertificate\x12..cloudtwin.nodelink.v1.RenewCertificateRequest\x1a/.cloudtwin.nodelink.v1.RenewCertificateResponseB8Z6github.com/cloudtwin/cloudtwin/cloud/nodelink;nodelinkb\x06proto3"
 
 var (
 	file_nodelink_proto_rawDescOnce sync.Once
@@ -1292,49 +1734,62 @@ func file_nodelink_proto_rawDescGZIP() []byte {
 	return file_nodelink_proto_rawDescData
 }
 
-var file_nodelink_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_nodelink_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_nodelink_proto_goTypes = []any{
-	(*EnrolRequest)(nil),            // 0: cloudtwin.nodelink.v1.EnrolRequest
-	(*EnrolResponse)(nil),           // 1: cloudtwin.nodelink.v1.EnrolResponse
-	(*Report)(nil),                  // 2: cloudtwin.nodelink.v1.Report
-	(*NodeStatus)(nil),              // 3: cloudtwin.nodelink.v1.NodeStatus
-	(*InstanceStatus)(nil),          // 4: cloudtwin.nodelink.v1.InstanceStatus
-	(*Milestone)(nil),               // 5: cloudtwin.nodelink.v1.Milestone
-	(*Desired)(nil),                 // 6: cloudtwin.nodelink.v1.Desired
-	(*Services)(nil),                // 7: cloudtwin.nodelink.v1.Services
-	(*Instance)(nil),                // 8: cloudtwin.nodelink.v1.Instance
-	(*MetadataOptions)(nil),         // 9: cloudtwin.nodelink.v1.MetadataOptions
-	(*Credential)(nil),              // 10: cloudtwin.nodelink.v1.Credential
-	(*Exposure)(nil),                // 11: cloudtwin.nodelink.v1.Exposure
-	(*RoleCredentialsRequest)(nil),  // 12: cloudtwin.nodelink.v1.RoleCredentialsRequest
-	(*RoleCredentialsResponse)(nil), // 13: cloudtwin.nodelink.v1.RoleCredentialsResponse
-	nil,                             // 14: cloudtwin.nodelink.v1.NodeStatus.ImagesEntry
-	nil,                             // 15: cloudtwin.nodelink.v1.Milestone.AttributesEntry
-	nil,                             // 16: cloudtwin.nodelink.v1.Instance.TagsEntry
+	(*EnrolRequest)(nil),             // 0: cloudtwin.nodelink.v1.EnrolRequest
+	(*EnrolResponse)(nil),            // 1: cloudtwin.nodelink.v1.EnrolResponse
+	(*RenewCertificateRequest)(nil),  // 2: cloudtwin.nodelink.v1.RenewCertificateRequest
+	(*RenewCertificateResponse)(nil), // 3: cloudtwin.nodelink.v1.RenewCertificateResponse
+	(*Refusal)(nil),                  // 4: cloudtwin.nodelink.v1.Refusal
+	(*Report)(nil),                   // 5: cloudtwin.nodelink.v1.Report
+	(*Event)(nil),                    // 6: cloudtwin.nodelink.v1.Event
+	(*NodeStatus)(nil),               // 7: cloudtwin.nodelink.v1.NodeStatus
+	(*InstanceStatus)(nil),           // 8: cloudtwin.nodelink.v1.InstanceStatus
+	(*Milestone)(nil),                // 9: cloudtwin.nodelink.v1.Milestone
+	(*Desired)(nil),                  // 10: cloudtwin.nodelink.v1.Desired
+	(*Services)(nil),                 // 11: cloudtwin.nodelink.v1.Services
+	(*Instance)(nil),                 // 12: cloudtwin.nodelink.v1.Instance
+	(*MetadataOptions)(nil),          // 13: cloudtwin.nodelink.v1.MetadataOptions
+	(*Credential)(nil),               // 14: cloudtwin.nodelink.v1.Credential
+	(*Exposure)(nil),                 // 15: cloudtwin.nodelink.v1.Exposure
+	(*RoleCredentialsRequest)(nil),   // 16: cloudtwin.nodelink.v1.RoleCredentialsRequest
+	(*RoleCredentialsResponse)(nil),  // 17: cloudtwin.nodelink.v1.RoleCredentialsResponse
+	(*InstanceIdentityRequest)(nil),  // 18: cloudtwin.nodelink.v1.InstanceIdentityRequest
+	(*InstanceIdentityResponse)(nil), // 19: cloudtwin.nodelink.v1.InstanceIdentityResponse
+	nil,                              // 20: cloudtwin.nodelink.v1.Event.AttributesEntry
+	nil,                              // 21: cloudtwin.nodelink.v1.NodeStatus.ImagesEntry
+	nil,                              // 22: cloudtwin.nodelink.v1.Milestone.AttributesEntry
+	nil,                              // 23: cloudtwin.nodelink.v1.Instance.TagsEntry
 }
 var file_nodelink_proto_depIdxs = []int32{
-	3,  // 0: cloudtwin.nodelink.v1.Report.node:type_name -> cloudtwin.nodelink.v1.NodeStatus
-	4,  // 1: cloudtwin.nodelink.v1.Report.instances:type_name -> cloudtwin.nodelink.v1.InstanceStatus
-	14, // 2: cloudtwin.nodelink.v1.NodeStatus.images:type_name -> cloudtwin.nodelink.v1.NodeStatus.ImagesEntry
-	5,  // 3: cloudtwin.nodelink.v1.InstanceStatus.milestones:type_name -> cloudtwin.nodelink.v1.Milestone
-	15, // 4: cloudtwin.nodelink.v1.Milestone.attributes:type_name -> cloudtwin.nodelink.v1.Milestone.AttributesEntry
-	8,  // 5: cloudtwin.nodelink.v1.Desired.run:type_name -> cloudtwin.nodelink.v1.Instance
-	7,  // 6: cloudtwin.nodelink.v1.Desired.services:type_name -> cloudtwin.nodelink.v1.Services
-	10, // 7: cloudtwin.nodelink.v1.Instance.credential:type_name -> cloudtwin.nodelink.v1.Credential
-	11, // 8: cloudtwin.nodelink.v1.Instance.exposures:type_name -> cloudtwin.nodelink.v1.Exposure
-	16, // 9: cloudtwin.nodelink.v1.Instance.tags:type_name -> cloudtwin.nodelink.v1.Instance.TagsEntry
-	9,  // 10: cloudtwin.nodelink.v1.Instance.metadata:type_name -> cloudtwin.nodelink.v1.MetadataOptions
-	0,  // 11: cloudtwin.nodelink.v1.Enrolment.Enrol:input_type -> cloudtwin.nodelink.v1.EnrolRequest
-	2,  // 12: cloudtwin.nodelink.v1.NodeLink.Sync:input_type -> cloudtwin.nodelink.v1.Report
-	12, // 13: cloudtwin.nodelink.v1.NodeLink.RoleCredentials:input_type -> cloudtwin.nodelink.v1.RoleCredentialsRequest
-	1,  // 14: cloudtwin.nodelink.v1.Enrolment.Enrol:output_type -> cloudtwin.nodelink.v1.EnrolResponse
-	6,  // 15: cloudtwin.nodelink.v1.NodeLink.Sync:output_type -> cloudtwin.nodelink.v1.Desired
-	13, // 16: cloudtwin.nodelink.v1.NodeLink.RoleCredentials:output_type -> cloudtwin.nodelink.v1.RoleCredentialsResponse
-	14, // [14:17] is the sub-list for method output_type
-	11, // [11:14] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	7,  // 0: cloudtwin.nodelink.v1.Report.node:type_name -> cloudtwin.nodelink.v1.NodeStatus
+	8,  // 1: cloudtwin.nodelink.v1.Report.instances:type_name -> cloudtwin.nodelink.v1.InstanceStatus
+	6,  // 2: cloudtwin.nodelink.v1.Report.events:type_name -> cloudtwin.nodelink.v1.Event
+	20, // 3: cloudtwin.nodelink.v1.Event.attributes:type_name -> cloudtwin.nodelink.v1.Event.AttributesEntry
+	21, // 4: cloudtwin.nodelink.v1.NodeStatus.images:type_name -> cloudtwin.nodelink.v1.NodeStatus.ImagesEntry
+	9,  // 5: cloudtwin.nodelink.v1.InstanceStatus.milestones:type_name -> cloudtwin.nodelink.v1.Milestone
+	22, // 6: cloudtwin.nodelink.v1.Milestone.attributes:type_name -> cloudtwin.nodelink.v1.Milestone.AttributesEntry
+	12, // 7: cloudtwin.nodelink.v1.Desired.run:type_name -> cloudtwin.nodelink.v1.Instance
+	11, // 8: cloudtwin.nodelink.v1.Desired.services:type_name -> cloudtwin.nodelink.v1.Services
+	14, // 9: cloudtwin.nodelink.v1.Instance.credential:type_name -> cloudtwin.nodelink.v1.Credential
+	15, // 10: cloudtwin.nodelink.v1.Instance.exposures:type_name -> cloudtwin.nodelink.v1.Exposure
+	23, // 11: cloudtwin.nodelink.v1.Instance.tags:type_name -> cloudtwin.nodelink.v1.Instance.TagsEntry
+	13, // 12: cloudtwin.nodelink.v1.Instance.metadata:type_name -> cloudtwin.nodelink.v1.MetadataOptions
+	0,  // 13: cloudtwin.nodelink.v1.Enrolment.Enrol:input_type -> cloudtwin.nodelink.v1.EnrolRequest
+	5,  // 14: cloudtwin.nodelink.v1.NodeLink.Sync:input_type -> cloudtwin.nodelink.v1.Report
+	16, // 15: cloudtwin.nodelink.v1.NodeLink.RoleCredentials:input_type -> cloudtwin.nodelink.v1.RoleCredentialsRequest
+	18, // 16: cloudtwin.nodelink.v1.NodeLink.InstanceIdentity:input_type -> cloudtwin.nodelink.v1.InstanceIdentityRequest
+	2,  // 17: cloudtwin.nodelink.v1.NodeLink.RenewCertificate:input_type -> cloudtwin.nodelink.v1.RenewCertificateRequest
+	1,  // 18: cloudtwin.nodelink.v1.Enrolment.Enrol:output_type -> cloudtwin.nodelink.v1.EnrolResponse
+	10, // 19: cloudtwin.nodelink.v1.NodeLink.Sync:output_type -> cloudtwin.nodelink.v1.Desired
+	17, // 20: cloudtwin.nodelink.v1.NodeLink.RoleCredentials:output_type -> cloudtwin.nodelink.v1.RoleCredentialsResponse
+	19, // 21: cloudtwin.nodelink.v1.NodeLink.InstanceIdentity:output_type -> cloudtwin.nodelink.v1.InstanceIdentityResponse
+	3,  // 22: cloudtwin.nodelink.v1.NodeLink.RenewCertificate:output_type -> cloudtwin.nodelink.v1.RenewCertificateResponse
+	18, // [18:23] is the sub-list for method output_type
+	13, // [13:18] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_nodelink_proto_init() }
@@ -1348,7 +1803,7 @@ func file_nodelink_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_nodelink_proto_rawDesc), len(file_nodelink_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   17,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

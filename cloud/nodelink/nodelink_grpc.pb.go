@@ -129,8 +129,10 @@ var Enrolment_ServiceDesc = grpc.ServiceDesc{
 }
 
 const (
-	NodeLink_Sync_FullMethodName            = "/cloudtwin.nodelink.v1.NodeLink/Sync"
-	NodeLink_RoleCredentials_FullMethodName = "/cloudtwin.nodelink.v1.NodeLink/RoleCredentials"
+	NodeLink_Sync_FullMethodName             = "/cloudtwin.nodelink.v1.NodeLink/Sync"
+	NodeLink_RoleCredentials_FullMethodName  = "/cloudtwin.nodelink.v1.NodeLink/RoleCredentials"
+	NodeLink_InstanceIdentity_FullMethodName = "/cloudtwin.nodelink.v1.NodeLink/InstanceIdentity"
+	NodeLink_RenewCertificate_FullMethodName = "/cloudtwin.nodelink.v1.NodeLink/RenewCertificate"
 )
 
 // NodeLinkClient is the client API for NodeLink service.
@@ -144,6 +146,12 @@ type NodeLinkClient interface {
 	// RoleCredentials gives the current credentials of an instance's role. Refused for an instance that is not
 	// this node's.
 	RoleCredentials(ctx context.Context, in *RoleCredentialsRequest, opts ...grpc.CallOption) (*RoleCredentialsResponse, error)
+	// InstanceIdentity gives an instance's identity document with the cloud's signatures of it. Refused for an instance
+	// that is not this node's.
+	InstanceIdentity(ctx context.Context, in *InstanceIdentityRequest, opts ...grpc.CallOption) (*InstanceIdentityResponse, error)
+	// RenewCertificate gives a node its next NODECERT, under its own name. The present one is good until the node has
+	// connected with the next. A request for a key that has its NODECERT already is answered with that one.
+	RenewCertificate(ctx context.Context, in *RenewCertificateRequest, opts ...grpc.CallOption) (*RenewCertificateResponse, error)
 }
 
 type nodeLinkClient struct {
@@ -177,6 +185,26 @@ func (c *nodeLinkClient) RoleCredentials(ctx context.Context, in *RoleCredential
 	return out, nil
 }
 
+func (c *nodeLinkClient) InstanceIdentity(ctx context.Context, in *InstanceIdentityRequest, opts ...grpc.CallOption) (*InstanceIdentityResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(InstanceIdentityResponse)
+	err := c.cc.Invoke(ctx, NodeLink_InstanceIdentity_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *nodeLinkClient) RenewCertificate(ctx context.Context, in *RenewCertificateRequest, opts ...grpc.CallOption) (*RenewCertificateResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RenewCertificateResponse)
+	err := c.cc.Invoke(ctx, NodeLink_RenewCertificate_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // NodeLinkServer is the server API for NodeLink service.
 // All implementations must embed UnimplementedNodeLinkServer
 // for forward compatibility.
@@ -188,6 +216,12 @@ type NodeLinkServer interface {
 	// RoleCredentials gives the current credentials of an instance's role. Refused for an instance that is not
 	// this node's.
 	RoleCredentials(context.Context, *RoleCredentialsRequest) (*RoleCredentialsResponse, error)
+	// InstanceIdentity gives an instance's identity document with the cloud's signatures of it. Refused for an instance
+	// that is not this node's.
+	InstanceIdentity(context.Context, *InstanceIdentityRequest) (*InstanceIdentityResponse, error)
+	// RenewCertificate gives a node its next NODECERT, under its own name. The present one is good until the node has
+	// connected with the next. A request for a key that has its NODECERT already is answered with that one.
+	RenewCertificate(context.Context, *RenewCertificateRequest) (*RenewCertificateResponse, error)
 	mustEmbedUnimplementedNodeLinkServer()
 }
 
@@ -203,6 +237,12 @@ func (UnimplementedNodeLinkServer) Sync(grpc.BidiStreamingServer[Report, Desired
 }
 func (UnimplementedNodeLinkServer) RoleCredentials(context.Context, *RoleCredentialsRequest) (*RoleCredentialsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RoleCredentials not implemented")
+}
+func (UnimplementedNodeLinkServer) InstanceIdentity(context.Context, *InstanceIdentityRequest) (*InstanceIdentityResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method InstanceIdentity not implemented")
+}
+func (UnimplementedNodeLinkServer) RenewCertificate(context.Context, *RenewCertificateRequest) (*RenewCertificateResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RenewCertificate not implemented")
 }
 func (UnimplementedNodeLinkServer) mustEmbedUnimplementedNodeLinkServer() {}
 func (UnimplementedNodeLinkServer) testEmbeddedByValue()                  {}
@@ -250,6 +290,42 @@ func _NodeLink_RoleCredentials_Handler(srv interface{}, ctx context.Context, dec
 	return interceptor(ctx, in, info, handler)
 }
 
+func _NodeLink_InstanceIdentity_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(InstanceIdentityRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(NodeLinkServer).InstanceIdentity(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: NodeLink_InstanceIdentity_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(NodeLinkServer).InstanceIdentity(ctx, req.(*InstanceIdentityRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _NodeLink_RenewCertificate_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RenewCertificateRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(NodeLinkServer).RenewCertificate(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: NodeLink_RenewCertificate_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(NodeLinkServer).RenewCertificate(ctx, req.(*RenewCertificateRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // NodeLink_ServiceDesc is the grpc.ServiceDesc for NodeLink service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -260,6 +336,14 @@ var NodeLink_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "RoleCredentials",
 			Handler:    _NodeLink_RoleCredentials_Handler,
+		},
+		{
+			MethodName: "InstanceIdentity",
+			Handler:    _NodeLink_InstanceIdentity_Handler,
+		},
+		{
+			MethodName: "RenewCertificate",
+			Handler:    _NodeLink_RenewCertificate_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -1,6 +1,7 @@
 package operator
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -17,7 +18,7 @@ import (
 // ErrNotRunning means that nobody answers on the socket.
 var ErrNotRunning = errors.New("no cloud runs here")
 
-// requestTimeout bounds every call but Follow.
+// requestTimeout bounds every call but Follow and those that say otherwise.
 const requestTimeout = 10 * time.Second
 
 // maxReply bounds an answer's size.
@@ -65,7 +66,7 @@ func (c *Client) Shutdown(ctx context.Context) error {
 func (c *Client) Follow(ctx context.Context, handle func(journal.Event) bool) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	resp, err := c.do(ctx, http.MethodGet, "/events")
+	resp, err := c.do(ctx, http.MethodGet, "/events", nil)
 	if err != nil {
 		return err
 	}
@@ -85,9 +86,20 @@ func (c *Client) Follow(ctx context.Context, handle func(journal.Event) bool) er
 }
 
 func (c *Client) call(ctx context.Context, method, path string, into any) error {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	return c.callWithin(ctx, requestTimeout, method, path, into)
+}
+
+func (c *Client) callWithin(ctx context.Context, limit time.Duration, method, path string, into any) error {
+	return c.sendWithin(ctx, limit, method, path, nil, into)
+}
+
+// sendWithin is callWithin with a body.
+func (c *Client) sendWithin(ctx context.Context, limit time.Duration, method, path string, body []byte,
+	into any,
+) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	resp, err := c.do(ctx, method, path)
+	resp, err := c.do(ctx, method, path, body)
 	if err != nil {
 		return err
 	}
@@ -98,6 +110,9 @@ func (c *Client) call(ctx context.Context, method, path string, into any) error 
 		if err := decoder.Decode(&fault); err != nil {
 			return fmt.Errorf("operator %s: %s", path, resp.Status)
 		}
+		if resp.StatusCode == http.StatusBadRequest {
+			return &Refusal{Message: fault.Error}
+		}
 		return fmt.Errorf("operator %s: %s", path, fault.Error)
 	}
 	if err := decoder.Decode(into); err != nil {
@@ -106,8 +121,8 @@ func (c *Client) call(ctx context.Context, method, path string, into any) error 
 	return nil
 }
 
-func (c *Client) do(ctx context.Context, method, path string) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, method, "http://operator"+path, nil)
+func (c *Client) do(ctx context.Context, method, path string, body []byte) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, "http://operator"+path, bytes.NewReader(body))
 	if err != nil {
 		return nil, fmt.Errorf("operator %s: %w", path, err)
 	}

@@ -40,22 +40,39 @@ type Node struct {
 	Accelerator  string `json:"accelerator"`
 	MemoryMB     uint64 `json:"memoryMB"`
 	MemoryFreeMB uint64 `json:"memoryFreeMB"`
+
+	Certificate NodeCertificate `json:"certificate"`
 }
 
 // Instance is a guest.
 type Instance struct {
-	ID          string    `json:"id"`
-	AccountID   string    `json:"accountId"`
-	Name        string    `json:"name"` // its Name tag
-	Image       string    `json:"image"`
-	NodeID      string    `json:"nodeId"`
-	State       string    `json:"state"`
-	Reason      string    `json:"reason,omitempty"`
-	PrivateIP   string    `json:"privateIp"`
-	Stage       string    `json:"stage"`            // the last milestone
-	Guests      string    `json:"guests,omitempty"` // how it was started: fork, pooled, cold, sim
-	Launched    time.Time `json:"launched"`
+	ID        string    `json:"id"`
+	AccountID string    `json:"accountId"`
+	OwnedFor  string    `json:"ownedFor,omitempty"` // the account whose load balancer it serves
+	Name      string    `json:"name"`               // its Name tag
+	Image     string    `json:"image"`
+	NodeID    string    `json:"nodeId"`
+	State     string    `json:"state"`
+	Reason    string    `json:"reason,omitempty"`
+	PrivateIP string    `json:"privateIp"`
+	SSH       string    `json:"ssh,omitempty"`    // host:port of its port 22, for one with a key pair
+	Stage     string    `json:"stage"`            // the last milestone
+	Guests    string    `json:"guests,omitempty"` // how it was started: fork, pooled, cold, sim
+	Launched  time.Time `json:"launched"`
+	// Identity tells the LBCERT of a load balancer's VM; nil for other guests.
+	Identity    *Identity `json:"identity,omitempty"`
 	ConsolePath string    `json:"consolePath"`
+}
+
+// Identity is an LBCERT.
+type Identity struct {
+	Serial   string    `json:"serial,omitempty"` // hexadecimal, as in the audit; empty for one that is not on record
+	NotAfter time.Time `json:"notAfter,omitzero"`
+	Renewals int       `json:"renewals"` // so far
+	// Renewing says that a new one is on its way to the guest.
+	Renewing bool `json:"renewing,omitempty"`
+	// Failures are the renewals in a row that the guest did not take.
+	Failures int `json:"failures,omitempty"`
 }
 
 // LoadBalancer is a load balancer of some account.
@@ -84,6 +101,13 @@ type Credentials struct {
 
 // Backend is what the socket is a door to.
 type Backend interface {
+	Accounts
+	Faults
+	Guests
+	IAMCerts
+	IdentityCerts
+	LBVMs
+	NodeAdmin
 	Status(ctx context.Context) (Status, error)
 	// Credentials gives the keys with which the AWS APIs may be used.
 	Credentials(ctx context.Context) (Credentials, error)
@@ -116,7 +140,7 @@ func Listen(ctx context.Context, path string) (net.Listener, error) {
 
 // Serve answers on a listener, which it closes, until ctx ends.
 func Serve(ctx context.Context, listener net.Listener, backend Backend) error {
-	server := &http.Server{Handler: handler(ctx, backend), ReadHeaderTimeout: 5 * time.Second,
+	server := &http.Server{Handler: handler(ctx, backend), ReadHeaderTimeout: 5 * time.Second, ConnContext: withPeer,
 		BaseContext: func(net.Listener) context.Context { return context.WithoutCancel(ctx) }}
 	ended := make(chan error, 1)
 	stop := context.AfterFunc(ctx, func() { ended <- end(server) })
@@ -171,13 +195,24 @@ func handler(running context.Context, backend Backend) http.Handler {
 			}
 		}
 	})
-	return mux
+	handleFaults(mux, backend)
+	handleGuests(mux, backend)
+	handleAccounts(mux, backend)
+	handleIAMCerts(mux, backend)
+	handleIdentityCerts(mux, backend)
+	handleLBVMs(mux, backend)
+	handleNodes(mux, backend)
+	return recorded(backend, mux)
 }
 
 func reply(w http.ResponseWriter, value any, err error) {
 	w.Header().Set("Content-Type", "application/json")
 	if err != nil {
-		w.WriteHeader(http.StatusInternalServerError)
+		code := http.StatusInternalServerError
+		if refusalOf(err) != nil {
+			code = http.StatusBadRequest
+		}
+		w.WriteHeader(code)
 		value = map[string]string{"error": err.Error()}
 	}
 	if err := json.NewEncoder(w).Encode(value); err != nil {

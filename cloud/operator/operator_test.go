@@ -17,10 +17,11 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 type backend struct {
-	status  operator.Status
-	err     error
-	journal *journal.Journal
-	stop    context.CancelFunc
+	operator.Backend // nil: what no test asks for
+	status           operator.Status
+	err              error
+	journal          *journal.Journal
+	stop             context.CancelFunc
 }
 
 func (b *backend) Status(context.Context) (operator.Status, error) { return b.status, b.err }

@@ -1,6 +1,7 @@
 package placement
 
 import (
+	"cmp"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -42,6 +43,8 @@ type CAConfig struct {
 	Open func(purpose, sealed string) (keydelivery.Secret, error)
 	// Clock defaults to time.Now.
 	Clock func() time.Time
+	// NodeLife is how long a NODECERT is valid; default two years.
+	NodeLife time.Duration
 }
 
 // Validate reports everything that is wrong with c at once.
@@ -53,6 +56,9 @@ func (c CAConfig) Validate() error {
 	if c.Seal == nil || c.Open == nil {
 		errs = append(errs, errors.New("cloud CA: Seal and Open are required"))
 	}
+	if c.NodeLife < 0 {
+		errs = append(errs, errors.New("cloud CA: NodeLife must not be negative"))
+	}
 	return errors.Join(errs...)
 }
 
@@ -62,6 +68,8 @@ type CA struct {
 	cert  *x509.Certificate
 	key   *ecdsa.PrivateKey
 	clock func() time.Time
+
+	nodeLife time.Duration
 }
 
 type caRecord struct {
@@ -147,7 +155,7 @@ func openCARecord(cfg CAConfig, record caRecord) (*CA, error) {
 	if !ok || !key.PublicKey.Equal(cert.PublicKey) {
 		return nil, errors.New("open cloud CA key: it does not belong to the certificate")
 	}
-	return &CA{cert: cert, key: key, clock: cfg.Clock}, nil
+	return &CA{cert: cert, key: key, clock: cfg.Clock, nodeLife: cmp.Or(cfg.NodeLife, nodeLife)}, nil
 }
 
 // CertPEM returns the CA's certificate.
@@ -192,9 +200,28 @@ func (ca *CA) SignServer(hosts ...string) (tls.Certificate, error) {
 	return tls.Certificate{Certificate: [][]byte{der, ca.cert.Raw}, PrivateKey: key}, nil
 }
 
-// SignNode signs a NODECERT for nodeID, valid for two years. csrDER must be a P-256 request with that common
+// SignNode signs a NODECERT for nodeID, valid for CAConfig.NodeLife. csrDER must be a P-256 request with that common
 // name and a valid signature, otherwise ErrRequest; nothing else is taken from it.
 func (ca *CA) SignNode(csrDER []byte, nodeID string) (*x509.Certificate, error) {
+	pub, err := checkNodeRequest(csrDER, nodeID)
+	if err != nil {
+		return nil, err
+	}
+	template := &x509.Certificate{
+		Subject: pkix.Name{CommonName: nodeID},
+		// Credentials are sealed to this key, hence the usages beside digitalSignature.
+		KeyUsage:    x509.KeyUsageDigitalSignature | x509.KeyUsageKeyEncipherment | x509.KeyUsageKeyAgreement,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	}
+	der, err := ca.sign(template, pub, ca.nodeLife)
+	if err != nil {
+		return nil, fmt.Errorf("sign node certificate: %w", err)
+	}
+	return x509.ParseCertificate(der)
+}
+
+// checkNodeRequest returns the key that a request is for.
+func checkNodeRequest(csrDER []byte, nodeID string) (*ecdsa.PublicKey, error) {
 	if err := nodelink.CheckNodeID(nodeID); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrRequest, err)
 	}
@@ -212,17 +239,7 @@ func (ca *CA) SignNode(csrDER []byte, nodeID string) (*x509.Certificate, error) 
 	if csr.Subject.CommonName != nodeID {
 		return nil, fmt.Errorf("%w: its common name is %q, the node id is %q", ErrRequest, csr.Subject.CommonName, nodeID)
 	}
-	template := &x509.Certificate{
-		Subject: pkix.Name{CommonName: nodeID},
-		// Credentials are sealed to this key, hence the usages beside digitalSignature.
-		KeyUsage:    x509.KeyUsageDigitalSignature | x509.KeyUsageKeyEncipherment | x509.KeyUsageKeyAgreement,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
-	}
-	der, err := ca.sign(template, pub, nodeLife)
-	if err != nil {
-		return nil, fmt.Errorf("sign node certificate: %w", err)
-	}
-	return x509.ParseCertificate(der)
+	return pub, nil
 }
 
 func (ca *CA) sign(template *x509.Certificate, pub *ecdsa.PublicKey, life time.Duration) ([]byte, error) {

@@ -173,17 +173,23 @@ func TestAuthenticate(t *testing.T) {
 	if err := f.Authenticate(ctx, "node-1", cert); err != nil {
 		t.Errorf("its own certificate: %v", err)
 	}
-	if err := f.Authenticate(ctx, "node-1", other); !errors.Is(err, placement.ErrNotCurrent) {
+	if err := f.Authenticate(ctx, "node-1", other); reason(err) != nodelink.ReasonReplaced {
 		t.Errorf("another's certificate: %v", err)
 	}
-	if err := f.Remove(ctx, "node-1"); err != nil {
-		t.Fatal(err)
+	if err := f.Authenticate(ctx, "node-3", cert); reason(err) != nodelink.ReasonUnknown {
+		t.Errorf("a name that nobody has: %v", err)
 	}
-	if err := f.Authenticate(ctx, "node-1", cert); !errors.Is(err, placement.ErrNoNode) {
-		t.Errorf("after removal: %v", err)
+	f.clock.Add(3 * 365 * 24 * time.Hour)
+	if err := f.Authenticate(ctx, "node-1", cert); reason(err) != nodelink.ReasonExpired {
+		t.Errorf("after its end: %v", err)
 	}
-	f.addNode(t, "node-1", placement.Status{})
-	if err := f.Authenticate(ctx, "node-1", cert); !errors.Is(err, placement.ErrNotCurrent) {
-		t.Errorf("the old certificate of a node that enrolled anew: %v", err)
+}
+
+// reason is why a NODECERT was refused; empty for another error.
+func reason(err error) nodelink.Reason {
+	refused, _ := nodelink.RefusalOf(err)
+	if refused == nil {
+		return ""
 	}
+	return refused.Reason
 }

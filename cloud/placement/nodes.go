@@ -2,11 +2,10 @@ package placement
 
 import (
 	"context"
-	"crypto/subtle"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"maps"
+	"strconv"
 	"time"
 
 	"github.com/cloudtwin/cloudtwin/cloud/journal"
@@ -17,18 +16,21 @@ import (
 var (
 	ErrNodeExists = errors.New("a node with this id is enrolled")
 	ErrNoNode     = errors.New("no such node")
-	// ErrNodeInUse means that instances are placed on the node.
-	ErrNodeInUse = errors.New("instances are placed on the node")
-	// ErrNotCurrent means that a NODECERT is not the one that the node of its name now has.
-	ErrNotCurrent = errors.New("node certificate is not current")
+	// ErrNodeEnding means that instances of a removed node still hold its name.
+	ErrNodeEnding = errors.New("instances of the removed node of this id are still being ended")
 )
 
 // Node is the record of an enrolled node.
 type Node struct {
 	ID             string
-	CertificateDER []byte // its NODECERT
-	EnrolledAt     time.Time
-	Status         Status
+	CertificateDER []byte // its NODECERT, to which credentials are sealed
+	// NextDER is the NODECERT that it was given last and has not connected with; until NextUntil it may.
+	NextDER   []byte    `json:",omitempty"`
+	NextUntil time.Time `json:",omitzero"`
+	// RenewalAsked is when the operator asked for another NODECERT; zero once the node has one.
+	RenewalAsked time.Time `json:",omitzero"`
+	EnrolledAt   time.Time
+	Status       Status
 	// LastSeen is the last sign of life that changed the record; zero until the first. Later ones are in presence.
 	LastSeen time.Time
 	// Down is set when signs of life ceased, until the next one.
@@ -70,25 +72,6 @@ type NodeLoad struct {
 // Nodes returns all nodes in the order of their ids.
 func (s *Service) Nodes() []NodeLoad { return s.view.all() }
 
-// Authenticate says whether cert, which was verified against the cloud CA, is the NODECERT that nodeID has now:
-// ErrNoNode when the node was removed, ErrNotCurrent when it was enrolled anew.
-func (s *Service) Authenticate(ctx context.Context, nodeID string, cert *x509.Certificate) error {
-	n, ok := s.view.node(nodeID)
-	if !ok {
-		var err error
-		if n, err = s.nodes.Get(ctx, nodeID); err != nil {
-			if errors.Is(err, store.ErrNotFound) {
-				return fmt.Errorf("%w: %s", ErrNoNode, nodeID)
-			}
-			return err
-		}
-	}
-	if subtle.ConstantTimeCompare(n.CertificateDER, cert.Raw) != 1 {
-		return fmt.Errorf("%w: %s", ErrNotCurrent, nodeID)
-	}
-	return nil
-}
-
 // Report keeps a node's sign of life; status is nil when nothing changed. Only what changes the record's meaning
 // is written, so that the heartbeats of many nodes do not flood the store.
 func (s *Service) Report(ctx context.Context, nodeID string, status *Status) error {
@@ -126,7 +109,8 @@ func (s *Service) Report(ctx context.Context, nodeID string, status *Status) err
 	s.view.applyNode(store.Change[Node]{Key: nodeID, Value: &written})
 	s.presence.hear(nodeID, now)
 	if cameBack {
-		s.record(ctx, "node.up", nodeID, map[string]string{"hypervisor": written.Status.Hypervisor})
+		s.record(ctx, "node.up", nodeID, map[string]string{"hypervisor": written.Status.Hypervisor,
+			"memoryMB": strconv.Itoa(written.Status.MemoryMBTotal), "cores": strconv.Itoa(written.Status.Cores)})
 	}
 	return nil
 }
@@ -174,35 +158,6 @@ func (s *Service) live(n *Node, now time.Time) bool {
 		last = heard
 	}
 	return !n.Down && now.Sub(last) < s.cfg.DownAfter
-}
-
-// Remove forgets a node: its NODECERT is worth nothing from then on. ErrNodeInUse while instances are on it.
-func (s *Service) Remove(ctx context.Context, nodeID string) error {
-	err := s.cfg.Store.Txn(ctx, func(tx *store.Tx) error {
-		load, err := s.loads.In(tx).Get(nodeID)
-		if err != nil && !errors.Is(err, store.ErrNotFound) {
-			return err
-		}
-		if load.Instances > 0 {
-			return fmt.Errorf("%w: %s has %d", ErrNodeInUse, nodeID, load.Instances)
-		}
-		if err == nil {
-			if err := s.loads.In(tx).Delete(nodeID); err != nil {
-				return err
-			}
-		}
-		return s.nodes.In(tx).Delete(nodeID)
-	})
-	if errors.Is(err, store.ErrNotFound) {
-		return fmt.Errorf("%w: %s", ErrNoNode, nodeID)
-	}
-	if err != nil {
-		return fmt.Errorf("remove node: %w", err)
-	}
-	s.view.applyNode(store.Change[Node]{Key: nodeID})
-	s.presence.forget(nodeID)
-	s.record(ctx, "node.removed", nodeID, nil)
-	return nil
 }
 
 func (s *Service) record(ctx context.Context, kind, nodeID string, attributes map[string]string) {

@@ -3,7 +3,8 @@
 // the same store transaction that creates the instance, so that two launches never overbook a node. What runs on
 // a node is package ec2's matter, which also serves the nodes' connections.
 //
-// Read Choose and Reserve first, then Enrol, then OpenCA.
+// Read Choose and Reserve first, then Enrol, then OpenCA. The life of a NODECERT after enrolment is Authenticate, Renew
+// and Remove.
 package placement
 
 import (
@@ -82,6 +83,7 @@ type Service struct {
 	loads     *store.Table[Load]
 	tokens    *store.Table[tokenRecord]
 	presences *store.Table[presenceRecord]
+	removed   *store.Table[removedRecord]
 	view      view
 	presence  *presence
 	turns     atomic.Uint64
@@ -99,6 +101,8 @@ func New(ctx context.Context, cfg Config) (*Service, error) {
 		nodes:  store.NewTable[Node](cfg.Store, "placement-nodes"),
 		loads:  store.NewTable[Load](cfg.Store, "placement-loads"),
 		tokens: store.NewTable[tokenRecord](cfg.Store, "placement-tokens"),
+
+		removed: store.NewTable[removedRecord](cfg.Store, "placement-removed"),
 	}
 	s.presences, s.presence = store.NewTable[presenceRecord](cfg.Store, "placement-presence"), newPresence()
 	s.view.init()

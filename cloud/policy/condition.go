@@ -2,13 +2,14 @@ package policy
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
 // Context gives the values of a request's condition keys.
 type Context interface {
 	// Values returns the values of key, which is in lower case ("aws:sourceip"), and whether the request has the
-	// key at all. The caller does not change the slice.
+	// key at all. The caller does not change the slice, and is done with it before it asks for another key.
 	Values(key string) (values []string, ok bool)
 }
 
@@ -147,6 +148,7 @@ func (c *condition) trace(ctx Context) ConditionTrace {
 	}
 	if ctx != nil {
 		t.Have, t.Present = ctx.Values(c.lower)
+		t.Have = slices.Clone(t.Have)
 	}
 	return t
 }

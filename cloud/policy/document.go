@@ -63,6 +63,7 @@ type Statement struct {
 	notPrincipal  bool
 	hasPrincipals bool
 	conditions    []condition
+	start, end    int // in the document's text
 }
 
 // Principals lists the AWS principals (account ids and ARNs) that the document's statements name, in order and
@@ -164,7 +165,7 @@ func (p *parser) statements(d *Document, statements *node) *Error {
 }
 
 func (p *parser) statement(n *node, element string) (Statement, *Error) {
-	var s Statement
+	s := Statement{start: n.offset, end: n.end}
 	if n.kind != kindObject {
 		return s, p.fail(n, element, "must be an object, not %s", n.kind)
 	}
@@ -291,7 +292,7 @@ func (p *parser) actions(s *Statement, n *node, at string) *Error {
 		return err
 	}
 	for _, it := range items {
-		if it.text != "*" {
+		if it.text != "*" && it.text != "*:*" {
 			vendor, name, found := strings.Cut(it.text, ":")
 			if !found || vendor == "" {
 				return p.fail(it, at, "%q must be prefaced by a vendor, such as iam or ec2", clip(it.text))

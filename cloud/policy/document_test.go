@@ -8,6 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/cloudtwin/cloudtwin/cloud/policy"
+	"github.com/cloudtwin/cloudtwin/fixtures/bounded"
 )
 
 func TestParseAccepts(t *testing.T) {
@@ -220,16 +221,18 @@ func FuzzParse(f *testing.F) {
 	}
 	values := policy.ContextMap{"aws:username": {"al*ce"}, "aws:tagkeys": {"a", "ab"}, "a:b": {"7"}, "a:c": {"x"}}
 	f.Fuzz(func(t *testing.T, text string) {
-		for _, g := range []policy.Grammar{policy.Identity, policy.Trust, policy.Resource} {
-			d, err := policy.Parse(text, g)
-			if err != nil {
-				continue
+		bounded.Memory(t, len(text), func() {
+			for _, g := range []policy.Grammar{policy.Identity, policy.Trust, policy.Resource} {
+				d, err := policy.Parse(text, g)
+				if err != nil {
+					continue
+				}
+				set := policy.Set{Identity: []policy.Source{{Name: "fuzz", Document: d}}}
+				r := policy.Request{Action: "iam:GetUser", Resource: "arn:aws:iam::123456789012:user/a", Context: values}
+				if got, want := set.Explain(&r).Decision, set.Evaluate(&r); got != want {
+					t.Errorf("Explain decides %v, Evaluate %v", got, want)
+				}
 			}
-			set := policy.Set{Identity: []policy.Source{{Name: "fuzz", Document: d}}}
-			r := policy.Request{Action: "iam:GetUser", Resource: "arn:aws:iam::123456789012:user/a", Context: values}
-			if got, want := set.Explain(&r).Decision, set.Evaluate(&r); got != want {
-				t.Errorf("Explain decides %v, Evaluate %v", got, want)
-			}
-		}
+		})
 	})
 }

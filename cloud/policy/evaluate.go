@@ -15,6 +15,9 @@ type Request struct {
 type Source struct {
 	Name     string // such as "inline policy p of user alice"
 	Document *Document
+	// ID and Type are how policy simulation names the document, and Owner is the entity that an inline one lies in;
+	// they may be empty.
+	ID, Type, Owner string
 }
 
 // Set holds the documents that bear on a request. The zero Set allows nothing.
@@ -24,6 +27,11 @@ type Set struct {
 	Boundary []Source
 	// Session limits a role session's or federated user's permissions when it is not empty; it grants nothing.
 	Session []Source
+	// Control holds the service control policies of the principal's account. When it is not empty they limit every
+	// principal of the account, its root user included, and grant nothing.
+	Control []Source
+	// Unlimited says that the principal is the account's root user, which no identity policy need allow anything.
+	Unlimited bool
 	// Resource is the resource's own policy, nil if it has none.
 	Resource *Source
 	// ResourceDecides says that without the resource's leave nothing is allowed even inside one account: the rule
@@ -62,6 +70,7 @@ const (
 	StageBoundary
 	StageSession
 	StageResource
+	StageControl
 )
 
 func (s Stage) String() string {
@@ -74,6 +83,8 @@ func (s Stage) String() string {
 		return "session policy"
 	case StageResource:
 		return "resource-based policy"
+	case StageControl:
+		return "service control policy"
 	}
 	return "policy"
 }
@@ -122,6 +133,10 @@ func (f found) decision(v Verdict, st Stage) Decision {
 // Evaluate answers r: an explicit deny anywhere wins, then every stage that must allow has to, else the request is
 // implicitly denied. A nil Document allows nothing.
 func (s *Set) Evaluate(r *Request) Decision {
+	control, deny, denied := scan(s.Control, r)
+	if denied {
+		return deny.decision(ExplicitDeny, StageControl)
+	}
 	identity, deny, denied := scan(s.Identity, r)
 	if denied {
 		return deny.decision(ExplicitDeny, StageIdentity)
@@ -141,6 +156,9 @@ func (s *Set) Evaluate(r *Request) Decision {
 			return deny.decision(ExplicitDeny, StageResource)
 		}
 	}
+	if control.source == nil && len(s.Control) > 0 {
+		return found{}.decision(ImplicitDeny, StageControl)
+	}
 	return s.settle(r, identity, boundary, session, resource)
 }
 
@@ -157,7 +175,7 @@ func (s *Set) settle(r *Request, identity, boundary, session, resource found) De
 	switch {
 	case direct && resource.grant == grantSession:
 		return resource.decision(Allowed, StageResource)
-	case identity.source == nil && !direct:
+	case identity.source == nil && !direct && !s.Unlimited:
 		return found{}.decision(ImplicitDeny, StageIdentity)
 	case boundary.source == nil && len(s.Boundary) > 0:
 		return found{}.decision(ImplicitDeny, StageBoundary)
@@ -175,7 +193,7 @@ func (f found) direct(r *Request) bool {
 
 // byIdentityOr names the statement behind an allowance: the identity policy's, if there is one.
 func byIdentityOr(identity, resource found) Decision {
-	if identity.source == nil {
+	if identity.source == nil && resource.source != nil {
 		return resource.decision(Allowed, StageResource)
 	}
 	return identity.decision(Allowed, StageIdentity)

@@ -314,8 +314,34 @@ func TestLayers(t *testing.T) {
 			policy.Principal{Federated: "idp"}, false,
 			policy.Decision{Verdict: policy.Allowed, Stage: policy.StageResource, Policy: "doc"}},
 		{"NotPrincipal spares the named", policy.Set{Identity: src(policy.Identity, allow), Resource: &src(policy.Resource,
-			`{"Effect":"Deny","NotPrincipal":{"AWS":"`+user.ARN+`"},"Action":"*","Resource":"*"}`)[0]}, user, false,
+			`{"Effect":"Deny","NotPrincipal":{"AWS":["`+user.ARN+`","111111111111"]},"Action":"*","Resource":"*"}`)[0]},
+			user, false, policy.Decision{Verdict: policy.Allowed, Policy: "doc", Sid: "A"}},
+		{"NotPrincipal without the account spares nobody", policy.Set{Identity: src(policy.Identity, allow),
+			Resource: &src(policy.Resource,
+				`{"Effect":"Deny","NotPrincipal":{"AWS":"`+user.ARN+`"},"Action":"*","Resource":"*"}`)[0]}, user, false,
+			policy.Decision{Verdict: policy.ExplicitDeny, Stage: policy.StageResource, Policy: "doc"}},
+		{"NotPrincipal spares a session with role and account", policy.Set{Identity: src(policy.Identity, allow),
+			Resource: &src(policy.Resource, `{"Effect":"Deny","NotPrincipal":{"AWS":["`+session.ARN+`","`+
+				session.RoleARN+`","111111111111"]},"Action":"*","Resource":"*"}`)[0]}, session, false,
 			policy.Decision{Verdict: policy.Allowed, Policy: "doc", Sid: "A"}},
+		{"NotPrincipal with the role alone hits the session", policy.Set{Identity: src(policy.Identity, allow),
+			Resource: &src(policy.Resource, `{"Effect":"Deny","NotPrincipal":{"AWS":["`+session.RoleARN+
+				`","111111111111"]},"Action":"*","Resource":"*"}`)[0]}, session, false,
+			policy.Decision{Verdict: policy.ExplicitDeny, Stage: policy.StageResource, Policy: "doc"}},
+		{"Allow with NotPrincipal gives the named nothing", policy.Set{Resource: &src(policy.Resource,
+			`{"Effect":"Allow","NotPrincipal":{"AWS":"`+user.ARN+`"},"Action":"*","Resource":"*"}`)[0]}, user, false,
+			policy.Decision{Statement: -1}},
+		{"control lacks", policy.Set{Identity: src(policy.Identity, allow), Control: src(policy.Identity,
+			`{"Effect":"Allow","Action":"s3:*","Resource":"*"}`)}, user, false,
+			policy.Decision{Stage: policy.StageControl, Statement: -1}},
+		{"control denies the root user too", policy.Set{Unlimited: true, Control: src(policy.Identity, allow+","+deny)},
+			policy.Principal{ARN: "arn:aws:iam::111111111111:root", AccountID: "111111111111", Root: true}, false,
+			policy.Decision{Verdict: policy.ExplicitDeny, Stage: policy.StageControl, Policy: "doc", Statement: 1, Sid: "D"}},
+		{"control grants nothing", policy.Set{Control: src(policy.Identity, allow)}, user, false,
+			policy.Decision{Statement: -1}},
+		{"unlimited", policy.Set{Unlimited: true},
+			policy.Principal{ARN: "arn:aws:iam::111111111111:root", AccountID: "111111111111", Root: true}, false,
+			policy.Decision{Verdict: policy.Allowed, Statement: -1}},
 		{"NotPrincipal hits others", policy.Set{Identity: src(policy.Identity, allow), Resource: &src(policy.Resource,
 			`{"Effect":"Deny","NotPrincipal":{"AWS":"`+user.ARN+`"},"Action":"*","Resource":"*"}`)[0]}, session, false,
 			policy.Decision{Verdict: policy.ExplicitDeny, Stage: policy.StageResource, Policy: "doc"}},
@@ -368,7 +394,7 @@ func TestExplanationNamesWhatIsMissing(t *testing.T) {
 	}
 }
 
-func benchmarkSet(b *testing.B) (policy.Set, policy.Request) {
+func typical(b testing.TB) (policy.Set, policy.Request) {
 	b.Helper()
 	set := policy.Set{Identity: []policy.Source{{Name: "p", Document: statements(b, policy.Identity,
 		`{"Effect":"Allow","Action":["s3:Get*","s3:List*"],"Resource":["arn:aws:s3:::a","arn:aws:s3:::a/*"]},
@@ -380,8 +406,16 @@ func benchmarkSet(b *testing.B) (policy.Set, policy.Request) {
 		Context: policy.ContextMap{"aws:username": {"alice"}, "aws:sourceip": {"10.1.2.3"}, "aws:securetransport": {"true"}}}
 }
 
-func BenchmarkEvaluate(b *testing.B) {
-	set, r := benchmarkSet(b)
+// TestEvaluateMakesNoGarbage holds the common path to no allocation: patterns, variables, two conditions.
+func TestEvaluateMakesNoGarbage(t *testing.T) {
+	set, r := typical(t)
+	if n := testing.AllocsPerRun(100, func() { set.Evaluate(&r) }); n != 0 {
+		t.Errorf("an evaluation allocates %v times, want 0", n)
+	}
+}
+
+func BenchmarkEvaluateTypical(b *testing.B) {
+	set, r := typical(b)
 	b.ReportAllocs()
 	for b.Loop() {
 		if !set.Evaluate(&r).Allowed() {

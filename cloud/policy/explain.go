@@ -48,21 +48,27 @@ type ConditionTrace struct {
 // Explain answers r as Evaluate does and tells why.
 func (s *Set) Explain(r *Request) Explanation {
 	e := Explanation{Decision: s.Evaluate(r), Action: r.Action, Resource: r.Resource}
-	add := func(st Stage, sources []Source) {
-		for i := range sources {
-			e.Policies = append(e.Policies, sources[i].trace(st, r))
-		}
-	}
-	add(StageIdentity, s.Identity)
-	add(StageBoundary, s.Boundary)
-	add(StageSession, s.Session)
-	if s.Resource != nil {
-		add(StageResource, []Source{*s.Resource})
-	}
+	s.each(func(st Stage, src *Source) { e.Policies = append(e.Policies, src.trace(st, r)) })
 	if !e.Decision.Allowed() {
 		e.Needed = e.needed()
 	}
 	return e
+}
+
+// each visits all policies, stage by stage.
+func (s *Set) each(visit func(Stage, *Source)) {
+	all := func(st Stage, sources []Source) {
+		for i := range sources {
+			visit(st, &sources[i])
+		}
+	}
+	all(StageControl, s.Control)
+	all(StageIdentity, s.Identity)
+	all(StageBoundary, s.Boundary)
+	all(StageSession, s.Session)
+	if s.Resource != nil {
+		visit(StageResource, s.Resource)
+	}
 }
 
 func (src *Source) trace(st Stage, r *Request) PolicyTrace {

@@ -51,6 +51,7 @@ func (k nodeKind) String() string {
 type node struct {
 	kind    nodeKind
 	offset  int
+	end     int    // of a list or object: behind its bracket
 	text    string // of a string, number or boolean
 	items   []*node
 	members []member
@@ -178,6 +179,7 @@ func (r *reader) list(element string, at, depth int) (*node, error) {
 		n.items = append(n.items, item)
 	}
 	_, _, err := r.next()
+	n.end = r.offset()
 	return n, err
 }
 
@@ -205,6 +207,7 @@ func (r *reader) object(element string, at, depth int) (*node, error) {
 		n.members = append(n.members, member{name: name, offset: nameAt, value: v})
 	}
 	_, _, err := r.next()
+	n.end = r.offset()
 	return n, err
 }
 

@@ -37,6 +37,7 @@ const (
 type piece struct {
 	kind     pieceKind
 	lit      string // literal text, or the variable's key in lower case
+	key      string // of a variable, as written
 	fallback string // of a variable
 	hasBack  bool
 }
@@ -94,7 +95,8 @@ func compileVariable(body string) (v piece, literal bool) {
 		return piece{kind: pieceLiteral, lit: body}, true
 	}
 	key, fallback, hasBack := strings.Cut(body, ",")
-	v = piece{kind: pieceVariable, lit: strings.ToLower(strings.TrimSpace(key))}
+	key = strings.TrimSpace(key)
+	v = piece{kind: pieceVariable, lit: strings.ToLower(key), key: key}
 	if hasBack {
 		fallback = strings.TrimSpace(fallback)
 		if n := len(fallback); n >= 2 && fallback[0] == '\'' && fallback[n-1] == '\'' {

@@ -164,14 +164,34 @@ func (s *Statement) names(p *Principal) grant {
 	if !s.hasPrincipals {
 		return grantSession
 	}
+	if s.notPrincipal {
+		return s.excepts(p)
+	}
 	best := grantNone
 	for i := range s.principals {
 		best = max(best, s.principals[i].match(p))
 	}
-	if !s.notPrincipal {
-		return best
+	return best
+}
+
+// excepts is names for NotPrincipal, which leaves an asker out only when it lists all that the asker is: the account,
+// the role and the session (IAM User Guide, "NotPrincipal").
+func (s *Statement) excepts(p *Principal) grant {
+	var account, role, self bool
+	for i := range s.principals {
+		e := &s.principals[i]
+		g := e.match(p)
+		if g == grantNone {
+			continue
+		}
+		if e.value == "*" || e.kind != principalAWS || s.Effect == Allow { // in doubt, nothing is allowed
+			return grantNone
+		}
+		account = account || e.account != ""
+		self = self || g == grantSession && e.account == ""
+		role = role || g == grantRole
 	}
-	if best != grantNone {
+	if everybody := p.Root || self && (role || p.RoleARN == ""); account && everybody {
 		return grantNone
 	}
 	return grantRole

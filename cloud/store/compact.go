@@ -2,6 +2,8 @@ package store
 
 import (
 	"context"
+	"fmt"
+	"strings"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -40,11 +42,25 @@ func (s *Store) compactLoop(ctx context.Context) {
 	}
 }
 
-// Keys returns how many records there are, of all tables.
-func (s *Store) Keys(ctx context.Context) (int64, error) {
-	resp, err := s.client.Get(ctx, "", clientv3.WithFromKey(), clientv3.WithCountOnly())
-	if err != nil {
-		return 0, err
+// keysAtOnce bounds one answer that lists keys.
+const keysAtOnce = 10_000
+
+// Records returns how many records each table holds, by the table's name. Empty tables are left out.
+func (s *Store) Records(ctx context.Context) (map[string]int64, error) {
+	tables := map[string]int64{}
+	for from := ""; ; {
+		resp, err := s.client.Get(ctx, from, clientv3.WithFromKey(), clientv3.WithKeysOnly(),
+			clientv3.WithLimit(keysAtOnce))
+		if err != nil {
+			return nil, fmt.Errorf("count the records: %w", err)
+		}
+		for _, kv := range resp.Kvs {
+			table, _, _ := strings.Cut(string(kv.Key), "/")
+			tables[table]++
+			from = string(kv.Key) + "\x00"
+		}
+		if !resp.More {
+			return tables, nil
+		}
 	}
-	return resp.Count, nil
 }

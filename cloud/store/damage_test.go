@@ -73,7 +73,7 @@ func busyDir(t *testing.T) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		tick, deadline := time.NewTicker(20*time.Millisecond), time.After(5*time.Second)
+		tick, deadline := time.NewTicker(20*time.Millisecond), time.After(time.Minute)
 		defer tick.Stop()
 		for err := os.RemoveAll(dir); err != nil; err = os.RemoveAll(dir) {
 			select {

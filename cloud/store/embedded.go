@@ -20,6 +20,12 @@ import (
 	"go.uber.org/zap/zapcore"
 )
 
+// embeddedOps and clusterOps are how many operations a transaction may have; the second is etcd's default.
+const (
+	embeddedOps = 1024
+	clusterOps  = 128
+)
+
 // wayOut is what an operator can do about a damaged folder.
 const wayOut = "move the folder away to begin anew, or bring back a copy"
 
@@ -52,7 +58,8 @@ func startEmbedded(ctx context.Context, cfg Config) (*Store, error) {
 		server.Close()
 		return nil, fmt.Errorf("wait for etcd in %s: %w", cfg.Dir, ctx.Err())
 	}
-	s := &Store{client: v3client.New(server.Server), server: server, room: room}
+	s := &Store{client: v3client.New(server.Server), server: server, room: room, hear: cfg.Written}
+	troubled(s.client, cfg.Trouble)
 	// The store outlives the call that opens it; Close ends it.
 	loop, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s.stop = stop
@@ -76,6 +83,7 @@ func embeddedConfig(cfg Config, fatal *fatalCore) *embed.Config {
 	// A snapshot costs little here, and the log since the last one is kept in memory. No follower has to catch up.
 	ec.SnapshotCount, ec.SnapshotCatchUpEntries = 5_000, 100
 	ec.MaxWalFiles = 2
+	ec.MaxTxnOps, ec.MaxRequestBytes = embeddedOps, 8<<20
 	// etcd ends the process over damaged files; as a panic it can be turned into an error.
 	quiet := zap.New(fatal, zap.WithFatalHook(zapcore.WriteThenPanic))
 	ec.ZapLoggerBuilder = embed.NewZapLoggerBuilder(quiet)

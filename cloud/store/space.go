@@ -4,8 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"syscall"
-
-	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 )
 
 // reserve is the room that must be left on the disk for a write to begin, in bytes. etcd ends its process when it
@@ -32,14 +30,6 @@ func (s *Store) writable() error {
 		return nil
 	}
 	return s.room()
-}
-
-// full gives an external cluster's word for a disk without room this package's name.
-func full(err error) error {
-	if errors.Is(err, rpctypes.ErrNoSpace) {
-		return fmt.Errorf("%w: %w", ErrFull, err)
-	}
-	return err
 }
 
 func diskFull(err error) bool {

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -28,7 +29,8 @@ var (
 	ErrBusy = errors.New("state folder is in use")
 	// ErrFull means that the disk or etcd's quota is used up; nothing was changed.
 	ErrFull = errors.New("no space left for state")
-	// ErrUnreachable means that the external etcd cluster does not answer.
+	// ErrUnreachable means that etcd does not answer, or not for the moment, as without a leader. Whether a write was kept
+	// is not known.
 	ErrUnreachable = errors.New("etcd cannot be reached")
 )
 
@@ -42,9 +44,24 @@ type Config struct {
 	TLS *tls.Config
 	// StartTimeout bounds the start; zero means 30 s.
 	StartTimeout time.Duration
+	// AnswerTimeout bounds each question to an external cluster, which ends with ErrUnreachable; zero means
+	// DefaultAnswerTimeout. Watches wait for as long as their callers do.
+	AnswerTimeout time.Duration
+	// Written is told of each write once it is done, in the context that it was done with: which records, and by which
+	// revision of the store. It must not write itself. Nil: nobody is told.
+	Written func(ctx context.Context, revision int64, changes []Write)
+	// Trouble is asked before etcd is; nil means never. For tests.
+	Trouble Trouble
 	// Durable asks the embedded server to sync every write to the disk. Without it a crash of the host (not
 	// of the process) may lose the last writes, and writes are many times faster.
 	Durable bool
+}
+
+// Write is one record that was written, never what is in it.
+type Write struct {
+	// Record is the table and the key, with a slash between.
+	Record  string
+	Deleted bool
 }
 
 // Validate reports everything that is wrong with c at once.
@@ -59,6 +76,9 @@ func (c Config) Validate() error {
 	if c.StartTimeout < 0 {
 		errs = append(errs, errors.New("store: StartTimeout must not be negative"))
 	}
+	if c.AnswerTimeout < 0 {
+		errs = append(errs, errors.New("store: AnswerTimeout must not be negative"))
+	}
 	return errors.Join(errs...)
 }
 
@@ -69,8 +89,12 @@ type Store struct {
 	// room is asked before every write; its error, ErrFull, refuses the write. Nil with an external cluster, which
 	// guards its own disk.
 	room func() error
-	stop context.CancelFunc // ends the embedded server's loops
-	done sync.WaitGroup
+	// hear is Config.Written; nil when nobody is told.
+	hear    func(ctx context.Context, revision int64, changes []Write)
+	read    atomic.Uint64      // records, see RecordsRead
+	watches atomic.Uint64      // begun so far
+	stop    context.CancelFunc // ends the embedded server's loops
+	done    sync.WaitGroup
 }
 
 // Open starts the embedded server or connects to the cluster and returns when records can be read and written.
@@ -80,6 +104,9 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	}
 	if cfg.StartTimeout == 0 {
 		cfg.StartTimeout = 30 * time.Second
+	}
+	if cfg.AnswerTimeout == 0 {
+		cfg.AnswerTimeout = DefaultAnswerTimeout
 	}
 	ctx, cancel := context.WithTimeout(ctx, cfg.StartTimeout)
 	defer cancel()
@@ -92,6 +119,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 func connect(ctx context.Context, cfg Config) (*Store, error) {
 	client, err := clientv3.New(clientv3.Config{
 		Endpoints: cfg.Endpoints, TLS: cfg.TLS, DialTimeout: cfg.StartTimeout, Logger: zap.NewNop(),
+		DialKeepAliveTime: keepAliveTime, DialKeepAliveTimeout: keepAliveTimeout,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("connect to etcd at %v: %w", cfg.Endpoints, err)
@@ -100,7 +128,15 @@ func connect(ctx context.Context, cfg Config) (*Store, error) {
 		return nil, errors.Join(fmt.Errorf("%w: ask %s for its status: %w", ErrUnreachable, cfg.Endpoints[0], err),
 			client.Close())
 	}
-	return &Store{client: client}, nil
+	bounded(client, cfg.AnswerTimeout)
+	troubled(client, cfg.Trouble)
+	return &Store{client: client, hear: cfg.Written}, nil
+}
+
+func (s *Store) written(ctx context.Context, revision int64, record string, deleted bool) {
+	if s.hear != nil {
+		s.hear(ctx, revision, []Write{{Record: record, Deleted: deleted}})
+	}
 }
 
 // Close ends the embedded server or the connection. Watches end with it.

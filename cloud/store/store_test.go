@@ -167,7 +167,7 @@ func TestWatchHasNoGap(t *testing.T) {
 	if err := table.Create(ctx, "a", fruit{Name: "apple"}); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	initial, changes, err := table.Watch(ctx, "")
 	if err != nil || len(initial) != 1 {

@@ -32,6 +32,7 @@ func (t *Table[T]) get(ctx context.Context, key string) (value T, modRevision in
 	if err != nil {
 		return value, 0, t.wrap("read", key, err)
 	}
+	t.store.read.Add(uint64(len(resp.Kvs)))
 	return t.read(key, resp.Kvs)
 }
 
@@ -63,6 +64,7 @@ func (t *Table[T]) Create(ctx context.Context, key string, value T) error {
 	if !resp.Succeeded {
 		return t.wrap("create", key, ErrExists)
 	}
+	t.store.written(ctx, resp.Header.Revision, path, false)
 	return nil
 }
 
@@ -75,9 +77,11 @@ func (t *Table[T]) Put(ctx context.Context, key string, value T) error {
 	if err := t.store.writable(); err != nil {
 		return t.wrap("write", key, err)
 	}
-	if _, err := t.store.client.Put(ctx, t.prefix+key, data); err != nil {
+	resp, err := t.store.client.Put(ctx, t.prefix+key, data)
+	if err != nil {
 		return t.wrap("write", key, err)
 	}
+	t.store.written(ctx, resp.Header.Revision, t.prefix+key, false)
 	return nil
 }
 
@@ -93,6 +97,7 @@ func (t *Table[T]) Delete(ctx context.Context, key string) error {
 	if resp.Deleted == 0 {
 		return t.wrap("delete", key, ErrNotFound)
 	}
+	t.store.written(ctx, resp.Header.Revision, t.prefix+key, true)
 	return nil
 }
 
@@ -132,6 +137,9 @@ func (t *Table[T]) replace(ctx context.Context, key string, value T, revision in
 	if err != nil {
 		return nil, t.wrap("update", key, err)
 	}
+	if resp.Succeeded {
+		t.store.written(ctx, resp.Header.Revision, path, false)
+	}
 	return resp, nil
 }
 
@@ -146,6 +154,7 @@ func (t *Table[T]) list(ctx context.Context, keyPrefix string) ([]T, int64, erro
 	if err != nil {
 		return nil, 0, t.wrap("list", keyPrefix, err)
 	}
+	t.store.read.Add(uint64(len(resp.Kvs)))
 	values := make([]T, len(resp.Kvs))
 	for i, kv := range resp.Kvs {
 		if values[i], err = t.decode(kv.Value); err != nil {
@@ -162,6 +171,7 @@ func (t *Table[T]) Keys(ctx context.Context, keyPrefix string) ([]string, error)
 	if err != nil {
 		return nil, t.wrap("list keys of", keyPrefix, err)
 	}
+	t.store.read.Add(uint64(len(resp.Kvs)))
 	keys := make([]string, len(resp.Kvs))
 	for i, kv := range resp.Kvs {
 		keys[i] = strings.TrimPrefix(string(kv.Key), t.prefix)
@@ -185,5 +195,5 @@ func (t *Table[T]) decode(data []byte) (value T, err error) {
 }
 
 func (t *Table[T]) wrap(verb, key string, err error) error {
-	return fmt.Errorf("%s %s%s: %w", verb, t.prefix, key, full(err))
+	return fmt.Errorf("%s %s%s: %w", verb, t.prefix, key, named(err))
 }

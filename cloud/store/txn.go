@@ -60,13 +60,24 @@ func (s *Store) TxnRevision(ctx context.Context, change func(*Tx) error) (int64,
 		}
 		resp, err := tx.commit()
 		if err != nil {
-			return 0, fmt.Errorf("commit transaction: %w", full(err))
+			return 0, fmt.Errorf("commit transaction: %w", named(err))
 		}
 		if resp.Succeeded {
+			if s.hear != nil {
+				s.hear(ctx, resp.Header.Revision, tx.changes())
+			}
 			return resp.Header.Revision, nil
 		}
 		tx.takeOver(resp)
 	}
+}
+
+// MaxOps returns how many records one transaction may read, and how many it may write.
+func (s *Store) MaxOps() int {
+	if s.server == nil {
+		return clusterOps
+	}
+	return embeddedOps
 }
 
 // doubtful says that change wrote nothing and relied on a record that was assumed. No commit finds out whether it was
@@ -97,6 +108,16 @@ func (tx *Tx) commit() (*clientv3.TxnResponse, error) {
 	return tx.store.client.Txn(tx.ctx).If(same...).Then(then...).Else(again...).Commit()
 }
 
+// changes names what a transaction wrote, in order.
+func (tx *Tx) changes() []Write {
+	changes := make([]Write, 0, len(tx.writes))
+	for _, key := range slices.Sorted(maps.Keys(tx.writes)) {
+		op := tx.writes[key]
+		changes = append(changes, Write{Record: key, Deleted: op.IsDelete()})
+	}
+	return changes
+}
+
 // takeOver makes what a failed commit found the state that the next attempt reads.
 func (tx *Tx) takeOver(resp *clientv3.TxnResponse) {
 	tx.revision = resp.Header.Revision
@@ -125,7 +146,7 @@ func (tx *Tx) get(key string) (read, error) {
 	resp, err := tx.store.client.Get(tx.ctx, key, opts...)
 	if err != nil {
 		if tx.fault == nil {
-			tx.fault = fmt.Errorf("read %s: %w", key, err)
+			tx.fault = fmt.Errorf("read %s: %w", key, named(err))
 		}
 		return read{}, tx.fault
 	}

@@ -138,12 +138,28 @@ func TestAssumeRoleRefuses(t *testing.T) {
 		},
 		{"long policy", func(in *stsmodel.AssumeRoleInput) { in.Policy = model.Ptr(strings.Repeat(" ", 2049)) },
 			"PackedPolicyTooLarge", "2048"},
-		{"policy ARNs", func(in *stsmodel.AssumeRoleInput) { in.PolicyArns = []stsmodel.PolicyDescriptorType{{}} },
-			"ValidationError", "PolicyArns"},
-		{"tags", func(in *stsmodel.AssumeRoleInput) { in.Tags = []stsmodel.Tag{{}} }, "ValidationError", "Tags"},
-		{"source identity", func(in *stsmodel.AssumeRoleInput) { in.SourceIdentity = model.Ptr("x") },
-			"ValidationError", "SourceIdentity"},
-		{"MFA", func(in *stsmodel.AssumeRoleInput) { in.TokenCode = model.Ptr("123456") }, "ValidationError", "SerialNumber"},
+		{"policy ARN of nothing", func(in *stsmodel.AssumeRoleInput) {
+			in.PolicyArns = []stsmodel.PolicyDescriptorType{{Arn: model.Ptr("arn:aws:iam::aws:policy/none")}}
+		}, "NoSuchEntity", "policy/none"},
+		{"too many policy ARNs", func(in *stsmodel.AssumeRoleInput) {
+			in.PolicyArns = make([]stsmodel.PolicyDescriptorType, 11)
+		}, "ValidationError", "policyArns"},
+		{"tags that nothing lets set", func(in *stsmodel.AssumeRoleInput) {
+			in.Tags = []stsmodel.Tag{{Key: model.Ptr("k"), Value: model.Ptr("v")}}
+		}, "AccessDenied", "sts:TagSession"},
+		{"tag twice", func(in *stsmodel.AssumeRoleInput) {
+			in.Tags = []stsmodel.Tag{{Key: model.Ptr("k"), Value: model.Ptr("v")}, {Key: model.Ptr("K"), Value: model.Ptr("v")}}
+		}, "ValidationError", "Duplicate tag keys"},
+		{"transitive key of no tag", func(in *stsmodel.AssumeRoleInput) { in.TransitiveTagKeys = []string{"k"} },
+			"ValidationError", "transitive tag key k"},
+		{"source identity that nothing lets set", func(in *stsmodel.AssumeRoleInput) {
+			in.SourceIdentity = model.Ptr("ann")
+		}, "AccessDenied", "sts:SetSourceIdentity"},
+		{"contexts", func(in *stsmodel.AssumeRoleInput) {
+			in.ProvidedContexts = []stsmodel.ProvidedContext{{ContextAssertion: model.Ptr("a")}}
+		}, "ValidationError", "ProvidedContexts is not implemented"},
+		{"code without device", func(in *stsmodel.AssumeRoleInput) { in.TokenCode = model.Ptr("123456") },
+			"ValidationError", "SerialNumber"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -263,7 +279,8 @@ func TestSessionPolicyLimits(t *testing.T) {
 	}
 	c := authn.CallerFrom(w.as(t, *out.Credentials.AccessKeyId, *out.Credentials.SessionToken))
 	for action, want := range map[string]string{
-		"s3:GetObject": "", "s3:PutObject": "AccessDenied", "ec2:RunInstances": "AccessDenied", "iam:GetUser": "AccessDenied",
+		"s3:GetObject": "", "s3:PutObject": "AccessDenied", "ec2:RunInstances": "UnauthorizedOperation",
+		"iam:GetUser": "AccessDenied",
 	} {
 		if got := code(w.iam.Authorize(t.Context(), c, action, nil, nil)); got != want {
 			t.Errorf("%s: %q, want %q", action, got, want)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"go.uber.org/goleak"
 
@@ -37,9 +36,8 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = st.Close() })
-	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
 	i, err := iam.New(t.Context(), iam.Config{
-		Store: st, RootKeyFile: filepath.Join(dir, "root.key"), Clock: func() time.Time { return now },
+		Store: st, RootKeyFile: filepath.Join(dir, "root.key"), Clock: now,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -50,7 +48,7 @@ func newWorld(t *testing.T) *world {
 			t.Fatal(err)
 		}
 	}
-	return &world{Service: sts.New(i), iam: i}
+	return &world{Service: sts.New(i, sts.WithClock(now)), iam: i}
 }
 
 func (w *world) root(t *testing.T, account string) context.Context {

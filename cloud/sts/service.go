@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/cloudtwin/cloudtwin/cloud/authn"
 	"github.com/cloudtwin/cloudtwin/cloud/iam"
@@ -15,30 +14,77 @@ import (
 
 // IAM is what this package needs of package iam.
 type IAM interface {
-	AuthorizeAssume(ctx context.Context, caller authn.Caller, roleARN string,
-		conditions map[string][]string) (iam.AssumableRole, error)
+	AuthorizeAssumption(ctx context.Context, caller authn.Caller, in iam.Assumption) (iam.AssumableRole, error)
 	MintSession(ctx context.Context, session iam.Session) (iam.SessionCredentials, authn.Caller, error)
+	VerifyMFA(ctx context.Context, caller authn.Caller, serial, code string) error
+	Provider(ctx context.Context, arn string) (iam.Provider, error)
+	OIDCProviderFor(ctx context.Context, accountID, issuer string) (iam.Provider, error)
+	DecodeMessage(ctx context.Context, accountID, encoded string) (string, error)
+	AccessKeyAccount(ctx context.Context, id string) (string, error)
+	NoteUse(caller *authn.Caller, action string)
 }
 
-// Service is the security token service. It has no state of its own.
-type Service struct{ iam IAM }
+// Service is the security token service. It has no state of its own but the keys of OpenID Connect providers.
+type Service struct {
+	iam   IAM
+	clock func() time.Time
+	keys  *keyFetcher
+}
+
+// Option alters a Service.
+type Option func(*Service)
+
+// WithClock sets the time by which assertions and tokens of identity providers are judged; nil means time.Now.
+func WithClock(clock func() time.Time) Option {
+	return func(s *Service) {
+		if clock != nil {
+			s.clock = clock
+		}
+	}
+}
 
 // New returns a Service that has its sessions made by iam.
-func New(iam IAM) *Service { return &Service{iam: iam} }
+func New(iam IAM, options ...Option) *Service {
+	s := &Service{iam: iam, clock: time.Now}
+	for _, o := range options {
+		o(s)
+	}
+	s.keys = newKeyFetcher(s.clock)
+	return s
+}
 
 // Handlers returns the operations that this service implements.
 func (s *Service) Handlers() map[string]model.Handler { return stsmodel.Handlers(s) }
 
 // SelfAuthorized names the operations that need no permission (GetCallerIdentity, GetSessionToken) or check it
-// themselves (AssumeRole, for which the role's trust policy counts too).
+// themselves (the AssumeRole family, for which the role's trust policy counts too).
 func (s *Service) SelfAuthorized() map[string]bool {
-	return map[string]bool{"AssumeRole": true, "GetCallerIdentity": true, "GetSessionToken": true}
+	return map[string]bool{
+		"AssumeRole": true, "AssumeRoleWithSAML": true, "AssumeRoleWithWebIdentity": true, "GetCallerIdentity": true,
+		"GetSessionToken": true,
+	}
+}
+
+// Unsigned names the operations whose callers have no AWS credentials: an identity provider vouches for them.
+func (s *Service) Unsigned() map[string]bool {
+	return map[string]bool{"AssumeRoleWithSAML": true, "AssumeRoleWithWebIdentity": true}
 }
 
 // Resources names the ARNs that an operation touches.
-func (s *Service) Resources(_ context.Context, _ string, _ authn.Caller, input any) ([]string, error) {
-	if in, ok := input.(*stsmodel.AssumeRoleInput); ok {
+func (s *Service) Resources(_ context.Context, _ string, c authn.Caller, input any) ([]string, error) {
+	switch in := input.(type) {
+	case *stsmodel.AssumeRoleInput:
 		return []string{model.Val(in.RoleArn)}, nil
+	case *stsmodel.GetFederationTokenInput:
+		return []string{"arn:aws:sts::" + c.AccountID + ":federated-user/" + model.Val(in.Name)}, nil
+	}
+	return nil, nil
+}
+
+// Conditions names the condition keys that an operation's own parameters answer.
+func (s *Service) Conditions(_ context.Context, _ string, _ authn.Caller, input any) (map[string][]string, error) {
+	if in, ok := input.(*stsmodel.GetFederationTokenInput); ok {
+		return tagConditions(in.Tags), nil
 	}
 	return nil, nil
 }
@@ -50,6 +96,10 @@ const (
 	maxChained = time.Hour
 	// maxPolicy is how many characters a session policy may have.
 	maxPolicy = 2048
+	// maxPacked is how many bytes policy, policies' ARNs and tags may have together.
+	maxPacked = 4096
+	// maxPolicyARNs is how many managed policies may limit a session.
+	maxPolicyARNs = 10
 )
 
 func validation(format string, args ...any) error {
@@ -64,50 +114,10 @@ func (s *Service) GetCallerIdentity(
 	if c.Kind == "" {
 		return nil, model.Errorf("AccessDenied", http.StatusForbidden, "The caller is not known.")
 	}
+	s.iam.NoteUse(&c, "sts:GetCallerIdentity")
 	return &stsmodel.GetCallerIdentityOutput{
 		Account: model.Ptr(c.AccountID), Arn: model.Ptr(c.ARN), UserId: model.Ptr(c.UserID),
 	}, nil
-}
-
-// AssumeRole makes a session of a role. It lasts DurationSeconds (900 to the role's MaxSessionDuration, at most one
-// hour from another role's session; default one hour). Its name is the caller's choice and proves nothing: a session
-// named like an instance is not the instance's.
-func (s *Service) AssumeRole(
-	ctx context.Context, in *stsmodel.AssumeRoleInput,
-) (*stsmodel.AssumeRoleOutput, error) {
-	caller := authn.CallerFrom(ctx)
-	if err := checkAssume(in); err != nil {
-		return nil, err
-	}
-	name := model.Val(in.RoleSessionName)
-	conditions := map[string][]string{"sts:RoleSessionName": {name}}
-	if in.ExternalId != nil {
-		conditions["sts:ExternalId"] = []string{*in.ExternalId}
-	}
-	role, err := s.iam.AuthorizeAssume(ctx, caller, model.Val(in.RoleArn), conditions)
-	if err != nil {
-		return nil, err
-	}
-	life, err := assumeLife(in.DurationSeconds, caller, time.Duration(role.MaxSession)*time.Second)
-	if err != nil {
-		return nil, err
-	}
-	creds, session, err := s.iam.MintSession(ctx, iam.Session{
-		AccountID: role.AccountID, RoleName: role.Name, Name: name, Life: life, Policy: model.Val(in.Policy),
-	})
-	if err != nil {
-		return nil, err
-	}
-	out := &stsmodel.AssumeRoleOutput{
-		AssumedRoleUser: &stsmodel.AssumedRoleUser{
-			Arn: model.Ptr(session.ARN), AssumedRoleId: model.Ptr(session.UserID),
-		},
-		Credentials: view(creds),
-	}
-	if in.Policy != nil {
-		out.PackedPolicySize = model.Ptr(int64(100 * utf8.RuneCountInString(*in.Policy) / maxPolicy))
-	}
-	return out, nil
 }
 
 func view(c iam.SessionCredentials) *stsmodel.Credentials {
@@ -115,38 +125,6 @@ func view(c iam.SessionCredentials) *stsmodel.Credentials {
 		AccessKeyId: model.Ptr(c.AccessKeyID), SecretAccessKey: model.Ptr(c.SecretAccessKey),
 		SessionToken: model.Ptr(c.Token), Expiration: model.Ptr(c.Expiration),
 	}
-}
-
-// checkAssume tests what can be told from the request alone. Parameters that would narrow or mark the session and are
-// not implemented are refused: to drop them silently would give away more than was asked for.
-func checkAssume(in *stsmodel.AssumeRoleInput) error {
-	missing := func(name string) error {
-		return validation("The parameter %s is not implemented by this cloud.", name)
-	}
-	switch {
-	case len(in.PolicyArns) > 0:
-		return missing("PolicyArns")
-	case len(in.Tags) > 0:
-		return missing("Tags")
-	case len(in.TransitiveTagKeys) > 0:
-		return missing("TransitiveTagKeys")
-	case len(in.ProvidedContexts) > 0:
-		return missing("ProvidedContexts")
-	case in.SourceIdentity != nil:
-		return missing("SourceIdentity")
-	case in.SerialNumber != nil || in.TokenCode != nil:
-		return missing("SerialNumber")
-	}
-	if err := checkSessionName(model.Val(in.RoleSessionName)); err != nil {
-		return err
-	}
-	if arn := model.Val(in.RoleArn); !strings.HasPrefix(arn, "arn:") {
-		return validation("The value for roleArn is invalid: %s is no ARN", arn)
-	}
-	if n := utf8.RuneCountInString(model.Val(in.Policy)); n > maxPolicy {
-		return stsmodel.ErrPackedPolicyTooLarge("Policy has %d characters, at most %d are allowed.", n, maxPolicy)
-	}
-	return nil
 }
 
 func checkSessionName(name string) error {
@@ -162,52 +140,50 @@ func checkSessionName(name string) error {
 	return nil
 }
 
-func assumeLife(seconds *int64, caller authn.Caller, longest time.Duration) (time.Duration, error) {
-	chained := caller.Kind == authn.KindRole
-	if seconds == nil {
-		return min(defaultSession, longest), nil
-	}
-	life := time.Duration(*seconds) * time.Second
-	switch {
-	case life < minSession:
-		return 0, validation("The value for DurationSeconds must be at least %d.", int(minSession.Seconds()))
-	case chained && life > maxChained:
-		return 0, validation("The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by " +
-			"role chaining")
-	case life > longest:
-		return 0, validation("The requested DurationSeconds exceeds the MaxSessionDuration set for this role.")
-	}
-	return life, nil
-}
-
-// GetSessionToken makes temporary credentials of a user or root user. They call neither IAM nor, but for AssumeRole
-// and GetCallerIdentity, STS. They last DurationSeconds: 900 to 129,600, default 43,200; at most 3,600 for root.
+// GetSessionToken makes temporary credentials of a user or root user. They call IAM only if made with an MFA code, and
+// of STS only AssumeRole and GetCallerIdentity. They last DurationSeconds: 900 to 129,600, default 43,200; at most
+// 3,600 for root.
 func (s *Service) GetSessionToken(
 	ctx context.Context, in *stsmodel.GetSessionTokenInput,
 ) (*stsmodel.GetSessionTokenOutput, error) {
 	c := authn.CallerFrom(ctx)
-	if c.Kind != authn.KindUser && c.Kind != authn.KindRoot || strings.HasPrefix(c.AccessKeyID, "ASIA") {
-		return nil, model.Errorf("AccessDenied", http.StatusForbidden,
-			"Cannot call GetSessionToken with session credentials")
+	life, err := ownLife(&c, "GetSessionToken", in.DurationSeconds)
+	if err != nil {
+		return nil, err
 	}
-	if in.SerialNumber != nil || in.TokenCode != nil {
-		return nil, validation("The parameter SerialNumber is not implemented by this cloud.")
+	session := iam.Session{AccountID: c.AccountID, UserName: c.UserName, Life: life}
+	mfa, err := s.checkMFA(ctx, c, in.SerialNumber, in.TokenCode)
+	if err != nil {
+		return nil, err
+	}
+	if mfa {
+		session.MFA = s.clock()
+	}
+	creds, _, err := s.iam.MintSession(ctx, session)
+	if err != nil {
+		return nil, err
+	}
+	return &stsmodel.GetSessionTokenOutput{Credentials: view(creds)}, nil
+}
+
+// ownLife is how long the credentials are good that a user or root user makes of its own: 900 to 129,600 seconds,
+// default 43,200, and at most 3,600 for root. Whoever calls with temporary credentials is refused the operation.
+func ownLife(c *authn.Caller, operation string, seconds *int64) (time.Duration, error) {
+	if c.Kind != authn.KindUser && c.Kind != authn.KindRoot || c.Session != nil {
+		return 0, model.Errorf("AccessDenied", http.StatusForbidden,
+			"Cannot call %s with session credentials", operation)
 	}
 	const usual, longest = 12 * time.Hour, 36 * time.Hour
 	life := usual
-	if in.DurationSeconds != nil {
-		life = time.Duration(*in.DurationSeconds) * time.Second
+	if seconds != nil {
+		life = time.Duration(*seconds) * time.Second
 	}
 	if life < minSession || life > longest {
-		return nil, validation("The value for DurationSeconds must be from %d to %d.",
+		return 0, validation("The value for DurationSeconds must be from %d to %d.",
 			int(minSession.Seconds()), int(longest.Seconds()))
 	}
 	if c.Kind == authn.KindRoot {
 		life = min(life, time.Hour)
 	}
-	creds, _, err := s.iam.MintSession(ctx, iam.Session{AccountID: c.AccountID, UserName: c.UserName, Life: life})
-	if err != nil {
-		return nil, err
-	}
-	return &stsmodel.GetSessionTokenOutput{Credentials: view(creds)}, nil
+	return life, nil
 }

@@ -25,7 +25,7 @@ func TestBadInput(t *testing.T) {
 
 // The suite's cloud and its records.
 var (
-	records *etcd
+	records *twin.Records
 	cloud   *twin.Twin
 )
 
@@ -42,8 +42,8 @@ const (
 )
 
 var _ = BeforeSuite(func() {
-	records = startEtcd()
-	cloud = twin.StartCloud(twin.CloudFlags("--store", records.url))
+	records = twin.StartRecords()
+	cloud = twin.StartCloud(twin.Store(records.URL))
 	cloud.UploadAs(freeCert, pki.P256, host)
 	cloud.UploadAs(usedCert, pki.P256, host)
 	expectDone(ask(iamService, "CreateUser", "UserName", aUser))
@@ -65,9 +65,9 @@ var _ = AfterSuite(func() {
 })
 
 var _ = It("A change is noticed by what these specs compare", func() {
-	before := records.snapshot()
+	before := records.Snapshot()
 	expectDone(ask(iamService, "UpdateUser", "UserName", aUser, "NewPath", "/path/"))
-	Expect(records.snapshot()).NotTo(Equal(before))
+	Expect(records.Snapshot()).NotTo(Equal(before))
 })
 
 var _ = twin.KeepEvidence(func() *twin.Twin { return cloud })
@@ -78,14 +78,14 @@ func settle() {
 	node := cloud.Impostor()
 	Eventually(node.Instances).WithTimeout(twin.ChangeTimeout).Should(HaveLen(1))
 	node.Claim(0)
-	Eventually(records.quiet).WithTimeout(twin.ChangeTimeout).Should(BeTrue())
+	Eventually(records.Quiet).WithTimeout(twin.ChangeTimeout).Should(BeTrue())
 }
 
 // replica is a second control plane's IAM on the suite's records, whose clock is off.
 func replica(off time.Duration) *iam.Service {
 	GinkgoHelper()
 	ctx := context.Background()
-	s, err := store.Open(ctx, store.Config{Endpoints: []string{records.url}})
+	s, err := store.Open(ctx, store.Config{Endpoints: []string{records.URL}})
 	Expect(err).NotTo(HaveOccurred())
 	DeferCleanup(s.Close)
 	service, err := iam.New(ctx, iam.Config{Store: s, RootKeyFile: filepath.Join(cloud.StateDir, "cloud", "root.key"),

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awsiam "github.com/aws/aws-sdk-go-v2/service/iam"
@@ -68,6 +69,26 @@ func (d disk) fill(pid, mib int) (free func() error) {
 	return func() error { return os.Remove(path) }
 }
 
+// consoleRoom is what fillUp leaves: enough for what a guest says, and too little for a template's state.
+const consoleRoom = 32 << 10
+
+// fillUp takes nearly all the space that is left on the disk of a running program.
+func (d disk) fillUp(pid int) {
+	GinkgoHelper()
+	path := filepath.Join("/proc", fmt.Sprint(pid), "root", d.dir, "filler")
+	f, err := os.Create(path)
+	Expect(err).NotTo(HaveOccurred())
+	defer f.Close()
+	block, took := make([]byte, consoleRoom), int64(0)
+	for err == nil {
+		var n int
+		n, err = f.Write(block)
+		took += int64(n)
+	}
+	Expect(err).To(MatchError(syscall.ENOSPC))
+	Expect(f.Truncate(took - consoleRoom)).To(Succeed())
+}
+
 var _ = Describe("A full disk", Label("mount"), func() {
 	It("is told by a cloud that cannot start", func() {
 		small := newDisk(20)
@@ -108,7 +129,7 @@ var _ = Describe("A full disk", Label("mount"), func() {
 		Eventually(session).WithTimeout(endTimeout).Should(gexec.Exit(0))
 	})
 
-	It("with no room for a template is told, and guests are booted without one", func() {
+	It("with no room for a template is told, and guests are booted without one", Label("slow"), func() {
 		small, evidence := newDisk(40), GinkgoT().TempDir()
 		args := []string{"demo", "--guests", "fork", "--state", stateFolder(), "--evidence", evidence,
 			"--templates", filepath.Join(small.dir, "templates")}
@@ -121,6 +142,30 @@ var _ = Describe("A full disk", Label("mount"), func() {
 		Expect(err).NotTo(HaveOccurred())
 		Expect(string(journal)).To(And(ContainSubstring("fork-failed"), ContainSubstring("no space for a template"),
 			ContainSubstring(`"guests":"cold"`)))
+	})
+
+	It("that fills up while a template is saved is told, and guests are booted without one", Label("slow"), func() {
+		// Room for the memory of one template and what the node wants to be left beside it, and nothing of that is left when
+		// the template's guest runs.
+		small, evidence := newDisk(96+64+8), GinkgoT().TempDir()
+		templates := filepath.Join(small.dir, "templates")
+		args := []string{"demo", "--guests", "fork", "--state", stateFolder(), "--evidence", evidence,
+			"--templates", templates}
+		if images := os.Getenv("CLOUDTWIN_IMAGES"); images != "" {
+			args = append(args, "--images", images)
+		}
+		session := invoke(small.hold, args...)
+		pid := session.Command.Process.Pid
+		seen := filepath.Join("/proc", fmt.Sprint(pid), "root", templates)
+		Eventually(func() ([]string, error) { return filepath.Glob(filepath.Join(seen, ".*", "memory")) }).
+			WithTimeout(endTimeout).WithPolling(10*time.Millisecond).ShouldNot(BeEmpty(), "a template is being made")
+		small.fillUp(pid)
+		Eventually(session).WithTimeout(3 * endTimeout).Should(gexec.Exit(0))
+		journal, err := os.ReadFile(filepath.Join(evidence, "journal.jsonl"))
+		Expect(err).NotTo(HaveOccurred())
+		Expect(string(journal)).To(And(ContainSubstring("fork-failed"), ContainSubstring("no space left on device"),
+			ContainSubstring(`"guests":"cold"`), Not(ContainSubstring(`"guests":"fork"`))))
+		Expect(filepath.Glob(filepath.Join(templates, "*", "state"))).To(BeEmpty(), "half a template")
 	})
 
 	It("is told by the building of images", func() {

@@ -50,11 +50,11 @@ var _ = Describe("Who is no load-balancer VM", func() {
 		stolen := *guest
 		stolen.Role = &nodelink.RoleCredentialsResponse{AccessKeyId: thief.id, SecretAccessKey: thief.secret,
 			Token: thief.token}
-		before := records.snapshot()
+		before := records.Snapshot()
 		attempt := stolen.Download(secret.ARN)
 		Expect(attempt).To(twin.BeDeniedBecause(keydelivery.ReasonNotRoleSession))
 		Expect(attempt.Status).To(Equal(http.StatusForbidden))
-		Expect(records.snapshot()).To(Equal(before))
+		Expect(records.Snapshot()).To(Equal(before))
 		expectRefused(thief.sign(describe()), 403, "AccessDenied", "")
 		expectRefused(root().sign(describe()), 403, "AccessDenied", "")
 	})

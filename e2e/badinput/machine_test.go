@@ -21,10 +21,11 @@ import (
 
 	"github.com/cloudtwin/cloudtwin/cloud/cmd/cloudtwin/local"
 	"github.com/cloudtwin/cloudtwin/cloud/operator"
+	"github.com/cloudtwin/cloudtwin/e2e/twin"
 )
 
 // endTimeout is how long the program may take to find a fault, on a busy machine.
-const endTimeout = 30 * time.Second
+const endTimeout = 2 * time.Minute
 
 // invoke starts the program.
 func invoke(alter func(*exec.Cmd), args ...string) *gexec.Session {
@@ -73,13 +74,13 @@ func up(state string, flags ...string) []string {
 }
 
 var _ = Describe("The machine's fault", func() {
-	It("of no QEMU is told with what to install", func() {
+	It("of no QEMU is told with what to install", Label(twin.NeedsKernel), func() {
 		state := stateFolder()
 		expectFault(invoke(environment("PATH="+GinkgoT().TempDir()), up(state)...), "QEMU", "qemu-system-x86")
 		Expect(state).NotTo(BeADirectory())
 	})
 
-	It("of no libvirt is told with what to install", func() {
+	It("of no libvirt is told with what to install", Label(twin.NeedsKernel), func() {
 		// The loader takes the first file of the name: this one is no library.
 		dir, state := GinkgoT().TempDir(), stateFolder()
 		Expect(os.WriteFile(filepath.Join(dir, "libvirt.so.0"), nil, 0o600)).To(Succeed())
@@ -87,10 +88,18 @@ var _ = Describe("The machine's fault", func() {
 		Expect(state).NotTo(BeADirectory())
 	})
 
-	It("of a libvirt daemon that is not there is told", func() {
+	It("of a libvirt daemon that is not there is told", Label(twin.NeedsKernel), func() {
 		state := stateFolder()
 		expectFault(invoke(nil, up(state, "--hypervisor", "qemu+unix:///system?socket=/nonexistent")...), "connect to qemu",
 			"/nonexistent")
+		Expect(state).NotTo(BeADirectory())
+	})
+
+	It("of a libvirt on another host is told with what to do there", Label(twin.NeedsKernel), func() {
+		state := stateFolder()
+		session := invoke(nil, up(state, "--hypervisor", "qemu+ssh://root@hv1.example/system")...)
+		Eventually(session).WithTimeout(endTimeout).Should(gexec.Exit(2))
+		Expect(session.Err).To(gbytes.Say("--hypervisor .*host hv1.example .*'cloudtwin node' on hv1.example"))
 		Expect(state).NotTo(BeADirectory())
 	})
 

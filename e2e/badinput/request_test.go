@@ -113,7 +113,7 @@ type errorBody struct {
 // send signs and sends the request and reads the answer.
 func (c call) send() answer {
 	GinkgoHelper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	resp, err := http.DefaultClient.Do(c.request(ctx))
 	Expect(err).NotTo(HaveOccurred())
@@ -167,13 +167,13 @@ func (c call) credentials(ctx context.Context) aws.Credentials {
 // cloud that is as it was.
 func expectRefused(c call, status int, code, says string) {
 	GinkgoHelper()
-	before := records.snapshot()
+	before := records.Snapshot()
 	a := c.send()
 	Expect(a.Status).To(Equal(status), "%s", a)
 	Expect(a.Code).To(Equal(code), "%s", a)
 	Expect(a.Message).To(ContainSubstring(says), "%s", a)
 	Expect(a.Body).NotTo(ContainSubstring("PRIVATE KEY"))
-	Expect(cmp.Diff(before, records.snapshot())).To(BeEmpty(), "records that were written")
+	Expect(cmp.Diff(before, records.Snapshot())).To(BeEmpty(), "records that were written")
 	expectRecorded(a)
 }
 

@@ -55,6 +55,11 @@ func compareAPI(ctx context.Context, s *suite, c *cloud.Cloud, name string, call
 	if err != nil {
 		return err
 	}
+	return compareAPIAs(ctx, s, c, cfg, name, call)
+}
+
+// compareAPIAs is compareAPI with other credentials than the root user's.
+func compareAPIAs(ctx context.Context, s *suite, c *cloud.Cloud, cfg aws.Config, name string, call apiCall) error {
 	signed, err := sign(ctx, cfg, c.Endpoint(), call)
 	if err != nil {
 		return err
@@ -77,29 +82,28 @@ func compareAPI(ctx context.Context, s *suite, c *cloud.Cloud, name string, call
 	peer := newClient(plain.url, signed, workers)
 	defer peer.close()
 	var answered, possible rate
+	var allocated, allocatedByPeer uint64
 	for range turns {
+		before := allocatedSoFar()
 		r, err := drive(ctx, workers, turn, func(worker int) error { return product.discard(ctx, worker) })
 		if err != nil {
 			return err
 		}
 		answered.add(r)
+		between := allocatedSoFar()
 		if r, err = drive(ctx, workers, turn, func(worker int) error { return peer.discard(ctx, worker) }); err != nil {
 			return err
 		}
 		possible.add(r)
+		allocated, allocatedByPeer = allocated+between-before, allocatedByPeer+allocatedSoFar()-between
 	}
 	s.emit(result{Name: name, Value: answered.perSecond(), Unit: perSecond}.
 		against(fmt.Sprintf("net/http sending the same %d bytes", len(answer)), possible.perSecond(), aim{}))
-	return nil
+	return s.emitTimes(ctx, name, product, perRequest(allocated, answered)-perRequest(allocatedByPeer, possible))
 }
 
-// signedRequest is a request's headers and body.
-type signedRequest struct {
-	header http.Header
-	body   []byte
-}
-
-func sign(ctx context.Context, cfg aws.Config, endpoint string, call apiCall) ([]signedRequest, error) {
+// sign returns requests as they go over the wire.
+func sign(ctx context.Context, cfg aws.Config, endpoint string, call apiCall) ([][]byte, error) {
 	keys, err := cfg.Credentials.Retrieve(ctx)
 	if err != nil {
 		return nil, err
@@ -107,7 +111,7 @@ func sign(ctx context.Context, cfg aws.Config, endpoint string, call apiCall) ([
 	body := []byte(call.form.Encode())
 	sum := sha256.Sum256(body)
 	signer, now := v4.NewSigner(), time.Now()
-	signed := make([]signedRequest, signedSet)
+	signed := make([][]byte, signedSet)
 	for i := range signed {
 		req, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint+"/", bytes.NewReader(body))
 		if err != nil {
@@ -118,63 +122,13 @@ func sign(ctx context.Context, cfg aws.Config, endpoint string, call apiCall) ([
 			now.Add(-time.Duration(i)*time.Second)); err != nil {
 			return nil, fmt.Errorf("sign request: %w", err)
 		}
-		signed[i] = signedRequest{req.Header, body}
+		var written bytes.Buffer
+		if err := req.Write(&written); err != nil {
+			return nil, fmt.Errorf("write request: %w", err)
+		}
+		signed[i] = written.Bytes()
 	}
 	return signed, nil
-}
-
-// client sends signed requests over kept connections, one for each worker.
-type client struct {
-	url    string
-	signed []signedRequest
-	next   []int // by worker
-	http   *http.Client
-}
-
-func newClient(endpoint string, signed []signedRequest, workers int) *client {
-	return &client{url: endpoint + "/", signed: signed, next: make([]int, workers), http: &http.Client{
-		Timeout: time.Minute, Transport: &http.Transport{MaxIdleConnsPerHost: workers, DisableCompression: true}}}
-}
-
-func (c *client) close() { c.http.CloseIdleConnections() }
-
-func (c *client) send(ctx context.Context, worker int) (*http.Response, error) {
-	signed := c.signed[(worker+c.next[worker])%len(c.signed)]
-	c.next[worker]++
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.url, bytes.NewReader(signed.body))
-	if err != nil {
-		return nil, err
-	}
-	req.Header = signed.header
-	return c.http.Do(req)
-}
-
-// ask returns the answer.
-func (c *client) ask(ctx context.Context, worker int) ([]byte, error) {
-	resp, err := c.send(ctx, worker)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = resp.Body.Close() }()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody))
-	if err == nil && resp.StatusCode != http.StatusOK {
-		err = fmt.Errorf("answer is %s: %.500s", resp.Status, body)
-	}
-	return body, err
-}
-
-// discard reads the answer to its end and forgets it.
-func (c *client) discard(ctx context.Context, worker int) error {
-	resp, err := c.send(ctx, worker)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = resp.Body.Close() }()
-	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("answer is %s", resp.Status)
-	}
-	_, err = io.Copy(io.Discard, io.LimitReader(resp.Body, maxBody))
-	return err
 }
 
 // plainServer sends one body to whoever asks.

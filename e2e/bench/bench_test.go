@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -36,7 +37,9 @@ func TestNames(t *testing.T) {
 	}
 	for _, name := range []string{
 		"start.cold.first_handshake", "start.cold.ten_at_once", "boot.bare.floppy_read", "delivery.profile2.rate",
-		"delivery.profile2.p99", "api.GetCallerIdentity.rate", "api.DescribeInstances.1000.rate", "cloud.start",
+		"delivery.profile2.p99", "api.GetCallerIdentity.rate", "api.GetRole.rate",
+		"api.ListRoles.1000.rate", "api.AssumeRole.rate", "api.AssumeRole.p99", "api.GetRole.bytes",
+		"api.DescribeInstances.1000.rate", "cloud.start",
 		"start.cold.stage.booted", "start.cold.stage.medium-read", "start.cold.stage.handshake",
 		"start.fork.first_handshake", "start.fork.pooled.first_handshake", "start.fork.ten_at_once",
 		"start.fork.stage.medium-read", "start.sim.first_handshake", "fork.bare.floppy_read", "density.200.pss_per_lbvm",
@@ -128,6 +131,33 @@ func TestWriteJSON(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
+// TestBeside: measuring a part leaves the other results of the file.
+func TestBeside(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "bench.json")
+	names := func(results []result) (s string) {
+		for _, r := range results {
+			s += fmt.Sprintf("%s=%v ", r.Name, r.Value)
+		}
+		return s
+	}
+	now := []result{{Name: "b", Value: 3}, {Name: "c", Value: 4}}
+	if got, err := beside(path, now); err != nil || names(got) != "b=3 c=4 " {
+		t.Errorf("without a file: %s, %v", names(got), err)
+	}
+	if err := writeJSON(path, []result{{Name: "a", Value: 1}, {Name: "b", Value: 2}}); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := beside(path, now); err != nil || names(got) != "a=1 b=3 c=4 " {
+		t.Errorf("beside others: %s, %v", names(got), err)
+	}
+	if err := os.WriteFile(path, []byte("[{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := beside(path, now); err == nil || !strings.Contains(err.Error(), path) {
+		t.Errorf("a file that is no JSON gives %v", err)
 	}
 }
 

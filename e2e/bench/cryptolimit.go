@@ -14,8 +14,9 @@ import (
 	josecipher "github.com/go-jose/go-jose/v4/cipher"
 )
 
-// cryptoLimit is the cryptography that a profile 2 delivery cannot do without, and nothing else: no certificate or
-// message is parsed or written, nothing is looked up. No delivery can be faster on the same machine.
+// cryptoLimit is the cryptography of a profile 2 delivery, step by step as the protocol has it, and nothing else: no
+// message is parsed or written, nothing is looked up. The cloud spares one step of a guest that asks again: it
+// remembers that IAMCERT signed its LBCERT.
 type cryptoLimit struct {
 	iamKey, lbKey   *ecdsa.PrivateKey
 	iamECDH, lbECDH *ecdh.PrivateKey

@@ -2,14 +2,8 @@ package main
 
 import (
 	"context"
-	"errors"
-	"os/exec"
-	"syscall"
 
-	"github.com/cloudtwin/cloudtwin/cloud/store"
-	"github.com/cloudtwin/cloudtwin/lbvm-image/builder"
-	"github.com/cloudtwin/cloudtwin/node"
-	"github.com/cloudtwin/cloudtwin/node/hypervisor"
+	"github.com/cloudtwin/cloudtwin/cloud/cmd/cloudtwin/local"
 )
 
 // The exit codes are those of cloudtwin itself.
@@ -21,24 +15,6 @@ const (
 	exitInterrupted    = 130
 )
 
-// infrastructure are the faults of the machine that the benchmarks run on.
-var infrastructure = []error{
-	hypervisor.ErrUnavailable, node.ErrBusy, store.ErrBusy, store.ErrDamaged, store.ErrFull, exec.ErrNotFound,
-	syscall.EADDRINUSE, syscall.ENOSPC, syscall.EACCES, syscall.EROFS, syscall.ENOMEM,
-}
-
-func isInfrastructure(err error) bool {
-	if _, ok := errors.AsType[*builder.Error](err); ok {
-		return true
-	}
-	for _, fault := range infrastructure {
-		if errors.Is(err, fault) {
-			return true
-		}
-	}
-	return false
-}
-
 // exitCode blames the product as soon as one of the failures is not the machine's.
 func exitCode(ctx context.Context, failures []error) int {
 	if ctx.Err() != nil {
@@ -46,7 +22,7 @@ func exitCode(ctx context.Context, failures []error) int {
 	}
 	code := exitOK
 	for _, err := range failures {
-		if !isInfrastructure(err) {
+		if !local.IsInfrastructure(err) {
 			return exitProduct
 		}
 		code = exitInfrastructure

@@ -126,7 +126,13 @@ func measure(ctx context.Context, o options, stdout io.Writer) []error {
 	if len(s.results) == 0 {
 		return failures // an earlier run's file stays
 	}
-	if err := writeJSON(o.output, s.results); err != nil {
+	results := s.results
+	if o.only != nil { // a part was measured: the rest of an earlier run stays
+		if results, err = beside(o.output, results); err != nil {
+			return append(failures, err)
+		}
+	}
+	if err := writeJSON(o.output, results); err != nil {
 		return append(failures, err)
 	}
 	_, _ = fmt.Fprintf(stdout, "\nwritten to %s\n", o.output)

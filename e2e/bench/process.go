@@ -152,6 +152,21 @@ func (p *program) pss() (bytes uint64, processes int, err error) {
 	return bytes, len(all), nil
 }
 
+// cpu is the processor time that all processes of the twin that are there took so far.
+func (p *program) cpu() (time.Duration, error) {
+	all, err := p.processes()
+	if err != nil {
+		return 0, err
+	}
+	used := 0.0
+	for _, one := range all {
+		if stat, err := one.Stat(); err == nil {
+			used += stat.CPUTime()
+		}
+	}
+	return time.Duration(used * float64(time.Second)), nil
+}
+
 // A twin is idle when all its processes together use no more than a share of one core for a while.
 const (
 	idleTick  = 250 * time.Millisecond
@@ -165,16 +180,11 @@ func (p *program) idle(ctx context.Context) error {
 	defer tick.Stop()
 	quiet, last := 0, -1.0
 	for quiet < idleTurns {
-		all, err := p.processes()
+		now, err := p.cpu()
 		if err != nil {
 			return err
 		}
-		used := 0.0
-		for _, one := range all {
-			if stat, err := one.Stat(); err == nil {
-				used += stat.CPUTime()
-			}
-		}
+		used := now.Seconds()
 		// Processes that ended took their time with them.
 		if last >= 0 && used >= last && used-last <= idleShare*idleTick.Seconds() {
 			quiet++

@@ -2,10 +2,13 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -15,6 +18,8 @@ const (
 	seconds   = "s"
 	perSecond = "1/s"
 	megabytes = "MB"
+	percent   = "%"
+	bytesEach = "B"
 )
 
 // result is one figure beside its peer. Times are in s, memory in MB, rates in 1/s, shares in percent.
@@ -130,4 +135,28 @@ func writeJSON(path string, results []result) error {
 		return fmt.Errorf("write results: %w", err)
 	}
 	return nil
+}
+
+// beside returns the results of the file at path with those in place that were measured now. No file is no results.
+func beside(path string, now []result) ([]result, error) {
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return now, nil
+	}
+	var earlier []result
+	if err == nil {
+		err = json.Unmarshal(text, &earlier)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("keep the other results of %s: %w; remove the file or name another with --output", path, err)
+	}
+	for _, r := range now {
+		same := func(other result) bool { return other.Name == r.Name }
+		if i := slices.IndexFunc(earlier, same); i >= 0 {
+			earlier[i] = r
+		} else {
+			earlier = append(earlier, r)
+		}
+	}
+	return earlier, nil
 }

@@ -22,9 +22,14 @@ const (
 	nameForkStages        = "start.fork.stage." // followed by the stage
 	nameForkTen           = "start.fork.ten_at_once"
 	namePooledHandshake   = "start.fork.pooled.first_handshake"
+	namePooledTen         = "start.fork.pooled.ten_at_once"
 	nameSimHandshake      = "start.sim.first_handshake"
 	nameBareFork          = "fork.bare.floppy_read"
 	nameDensity           = "density.200.pss_per_lbvm"
+	nameRecordOverhead    = "record.overhead"
+	nameRecordAPI         = "record.overhead.GetCallerIdentity"
+	nameRecordDelivery    = "record.overhead.delivery"
+	nameRecordBytes       = "record.bytes_per_event"
 	nameScaleFirst        = "scale.1000.seconds"
 	nameScaleMiddle       = "scale.5000.seconds"
 	nameScaleLast         = "scale.20000.seconds"
@@ -46,13 +51,19 @@ func benchmarks() []benchmark {
 		{append([]string{nameFirstHandshake, nameTenAtOnce}, stageNames(nameStages)...), benchColdStarts},
 		{append([]string{nameForkHandshake, nameForkTen}, stageNames(nameForkStages)...), benchForkStarts},
 		{[]string{namePooledHandshake}, benchPooledStarts},
+		{[]string{namePooledTen}, benchPooledBurst},
 		{[]string{nameSimHandshake}, benchSimStarts},
 		{[]string{nameDensity}, benchDensity},
 		{[]string{nameDelivery1Rate, nameDelivery1P99}, benchDelivery1},
 		{[]string{nameDeliveryRate, nameDeliveryP99}, benchDelivery},
-		{[]string{nameCallerIdentity}, benchCallerIdentity},
-		{[]string{nameDescribeInstances}, benchDescribeInstances},
+		{apiNames(nameCallerIdentity), benchCallerIdentity},
+		{slices.Concat(apiNames(nameGetRole), apiNames(nameListRoles), apiNames(nameAssumeRole)), benchRoles},
+		{apiNames(nameDescribeInstances), benchDescribeInstances},
+		{[]string{nameRecordOverhead, nameRecordAPI, nameRecordDelivery, nameRecordBytes}, benchRecord},
+		{[]string{namePolicyTypical}, benchPolicy},
 		{[]string{nameCloudStart}, benchCloudStart},
+		{[]string{nameBundleOpen}, benchBundleOpen},
+		{[]string{nameReplaySpeedup}, benchReplay},
 		{[]string{nameScaleFirst, nameScaleMiddle, nameScaleLast, nameScaleDelivery, nameScaleRSS}, benchScale},
 	}
 }

@@ -69,7 +69,7 @@ func stateFolder() string {
 // expectNothingLeft checks that a state folder, its guests and its floppies are gone.
 func expectNothingLeft(state string) {
 	GinkgoHelper()
-	Eventually(twin.Processes).WithArguments(state).WithTimeout(5 * time.Second).Should(BeEmpty())
+	Eventually(twin.Processes).WithArguments(state).WithTimeout(time.Minute).Should(BeEmpty())
 	Expect(state).NotTo(BeADirectory())
 	Expect(local.Layout(state).Media()).NotTo(BeAnExistingFile(), "floppies")
 	Expect(local.Layout(state).LibvirtRoot()).NotTo(BeAnExistingFile())

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -21,8 +22,10 @@ import (
 // guest's goroutines.
 type transcript map[string][]string
 
-// The tracks. A listener's own are added by its port.
+// The tracks. A listener's own are added by its port, and the way of a key goes through three of them: it is delivered,
+// the guest has it, and it serves with it. That holds whatever else happens in between.
 const (
+	trackKey        = "key"
 	trackMetadata   = "metadata"
 	trackAPI        = "api"
 	trackHealth     = "health"
@@ -77,12 +80,24 @@ func (r *recording) transcripts() transcript {
 		}
 		key := strings.Join([]string{phase, role, m.track}, " / ")
 		line := r.names.Replace(m.line)
-		// A poll or a report that is repeated says nothing new: how often is a matter of time, not of protocol.
-		if !slices.Contains(out[key], line) {
+		// A poll or a report that is repeated says nothing new: how often is a matter of time, not of protocol. Anything
+		// else counts as often as it happens.
+		if !polled(m) || !slices.Contains(out[key], line) {
 			out[key] = append(out[key], line)
 		}
 	}
 	return out
+}
+
+// polls are what guests ask again and again.
+var polls = []string{
+	"elasticloadbalancing:DescribeLoadBalancersByServo", "elasticloadbalancing:PutServoStates",
+	"PUT /latest/api/token", // each metadata client's own, when the last one has run out
+	"GET /latest/meta-data/iam/security-credentials/", "GET /latest/meta-data/public-keys/",
+}
+
+func polled(m moment) bool {
+	return slices.ContainsFunc(polls, func(poll string) bool { return strings.HasPrefix(m.line, poll) })
 }
 
 func (r *recording) phaseOf(at time.Time) string {
@@ -119,12 +134,16 @@ func (r *recording) journal() []moment {
 			add(ev.Time, guest, track, "%s %s", ev.Subject, a["status"])
 		case "delivery.granted", "delivery.denied":
 			add(ev.Time, ev.Subject, trackDeliveries, "%s %s %s", ev.Kind, a["arn"], a["reason"])
+			add(ev.Time, ev.Subject, trackKey, "%s", ev.Kind)
 		case "instance.state":
 			add(ev.Time, ev.Subject, trackState, "%s", a["state"])
 		case "guest.milestone":
 			if slices.Contains(listenerStages, a["stage"]) {
 				add(ev.Time, ev.Subject, "listener "+a["listener"]+a["port"], "%s %s%s %s", a["stage"], a["protocol"], a["arn"],
 					a["reason"])
+			}
+			if a["listener"] == strconv.Itoa(securePort) {
+				add(ev.Time, ev.Subject, trackKey, "%s", a["stage"])
 			}
 		}
 	}

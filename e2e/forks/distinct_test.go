@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"strings"
 	"time"
 
 	. "github.com/onsi/ginkgo/v2"
@@ -73,15 +74,20 @@ var _ = Describe("Forks of one template", Label("vm", twin.NeedsFork), func() {
 		Expect(len(lbKeys)).To(BeNumerically(">=", many), "an LBPK each")
 	})
 
-	It("have session ticket keys of their own", func(ctx context.Context) {
+	DescribeTable("have session ticket keys of their own", func(ctx context.Context, others int) {
 		for i, f := range forks {
-			other := forks[(i+1)%len(forks)]
-			cache := tls.NewLRUClientSessionCache(1)
-			Expect(ask(ctx, f, cache).resumed).To(BeFalse())
-			Expect(ask(ctx, f, cache).resumed).To(BeTrue(), "a ticket of %s's own", f.lb.Name)
-			Expect(ask(ctx, other, cache).resumed).To(BeFalse(), "a ticket of %s's at %s", f.lb.Name, other.lb.Name)
+			first := &ticket{}
+			Expect(ask(ctx, f, first).resumed).To(BeFalse())
+			Expect(ask(ctx, f, first).resumed).To(BeTrue(), "a ticket of %s's own", f.lb.Name)
+			for n := range others {
+				other := forks[(i+1+n)%many]
+				Expect(ask(ctx, other, first).resumed).To(BeFalse(), "a ticket of %s's at %s", f.lb.Name, other.lb.Name)
+			}
 		}
-	})
+	},
+		Entry("that the next fork does not know", 1),
+		Entry("that none of the others knows", Label("slow"), many-1),
+	)
 
 	It("know what time it is, when their template is old", func(ctx context.Context) {
 		const old = 15 * time.Second
@@ -118,7 +124,40 @@ var _ = Describe("Forks of one template", Label("vm", twin.NeedsFork), func() {
 		Expect(page.InstanceID).To(Equal(backend[0]))
 		Expect(milestone(backend[0], "machine-started").Attributes).To(HaveKeyWithValue("guests", "fork"))
 	})
+
+	It("are told apart from within, too", func() {
+		var guests []*twin.Machine
+		for range 3 {
+			guests = append(guests, cloud.Launch("web", ""))
+		}
+		names, boots, hosts := unique{}, unique{}, unique{}
+		for _, g := range guests {
+			tell := func(command string) string {
+				GinkgoHelper()
+				out := g.Run(command)
+				Expect(out.Code).To(BeZero(), "%q in %s: %s", command, g.ID, out.Stderr)
+				return strings.TrimSpace(out.Stdout)
+			}
+			names.add(g.ID, tell("hostname"))
+			boots.add(g.ID, tell("cat /proc/sys/kernel/random/boot_id"))
+			keys := twin.Stages(g.Console(), "ssh")
+			Expect(keys).NotTo(BeEmpty(), "the host key of %s", g.ID)
+			hosts.add(g.ID, fmt.Sprint(keys[0]["fingerprint"]))
+			Expect(milestone(g.ID, "machine-started").Attributes).To(HaveKeyWithValue("guests", "fork"))
+		}
+	})
 })
+
+// ticket is a client's memory that keeps the first ticket it gets, whatever others give it.
+type ticket struct{ session *tls.ClientSessionState }
+
+func (t *ticket) Get(string) (*tls.ClientSessionState, bool) { return t.session, t.session != nil }
+
+func (t *ticket) Put(_ string, session *tls.ClientSessionState) {
+	if t.session == nil {
+		t.session = session
+	}
+}
 
 // unique fails a spec when two forks have the same.
 type unique map[string]string

@@ -66,8 +66,10 @@ var _ = BeforeSuite(func(ctx context.Context) {
 		f.client = f.lb.Listener(port, cert.CA, host)
 		forks = append(forks, f)
 	}
+	// The templates are made first, each by a cold boot, and then all are started at once.
+	ready := 3 * cloud.BootTimeout()
 	for _, f := range forks {
-		Eventually(f.client).WithTimeout(cloud.BootTimeout()).Should(twin.PresentCertificate(cert))
+		Eventually(f.client).WithTimeout(ready).Should(twin.PresentCertificate(cert))
 		status, err := f.lb.Status(ctx)
 		Expect(err).NotTo(HaveOccurred())
 		Expect(status.Instances).To(HaveLen(1))

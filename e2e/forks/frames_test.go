@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"io"
+	"regexp"
+	"strings"
 	"sync"
 	"time"
 
@@ -93,6 +95,13 @@ type wire struct {
 	Name    string   // given by DHCP
 	Randoms [][]byte // of its TLS client hellos
 	Keys    [][]byte // the rest of each hello's first segment: session id and, mostly, key shares
+	sent    map[segment]bool
+}
+
+// segment names what a guest sends once, and again when the network's acknowledgement takes its time.
+type segment struct {
+	from layers.TCPPort
+	seq  uint32
 }
 
 // helloRandom is where a ClientHello that begins a TCP segment has its random (RFC 8446, section 4.1.2): behind the
@@ -105,21 +114,29 @@ const (
 // read takes frames apart. Those of the guest are known by their source address, which the network checks.
 func (f *frames) read() wire {
 	GinkgoHelper()
+	w := wire{sent: map[segment]bool{}}
+	f.each(func(packet gopacket.Packet) {
+		w.takeDHCP(packet)
+		w.takeTCP(packet)
+	})
+	return w
+}
+
+// each calls look with every frame so far.
+func (f *frames) each(look func(gopacket.Packet)) {
+	GinkgoHelper()
 	f.mu.Lock()
 	data := bytes.Clone(f.file.Bytes())
 	f.mu.Unlock()
 	file, err := pcapgo.NewReader(bytes.NewReader(data))
 	Expect(err).NotTo(HaveOccurred())
-	var w wire
 	for {
 		frame, _, err := file.ReadPacketData()
 		if errors.Is(err, io.EOF) {
-			return w
+			return
 		}
 		Expect(err).NotTo(HaveOccurred())
-		packet := gopacket.NewPacket(frame, layers.LayerTypeEthernet, gopacket.NoCopy)
-		w.takeDHCP(packet)
-		w.takeTCP(packet)
+		look(gopacket.NewPacket(frame, layers.LayerTypeEthernet, gopacket.NoCopy))
 	}
 }
 
@@ -149,6 +166,49 @@ func (w *wire) takeTCP(packet gopacket.Packet) {
 	if len(p) < helloEnd || p[0] != handshake || p[1] != tlsMajor || p[5] != clientHello {
 		return
 	}
+	this := segment{tcp.SrcPort, tcp.Seq}
+	if w.sent[this] {
+		return
+	}
+	w.sent[this] = true
 	w.Randoms = append(w.Randoms, bytes.Clone(p[helloRandom:helloEnd]))
 	w.Keys = append(w.Keys, bytes.Clone(p[helloEnd:]))
+}
+
+// metadataService is where guests ask who they are (the EC2 guide's "Instance metadata").
+const metadataService = "169.254.169.254"
+
+// The parts of what the metadata service says of a role's session.
+var (
+	secretField = regexp.MustCompile(`"SecretAccessKey"\s*:\s*"([^"]+)"`)
+	tokenField  = regexp.MustCompile(`"Token"\s*:\s*"([^"]+)"`)
+)
+
+// roleSecrets are those of the guest's role's session, as its metadata service told them to it.
+func (f *frames) roleSecrets() (secret, token string) {
+	GinkgoHelper()
+	text := f.from(metadataService)
+	for field, into := range map[*regexp.Regexp]*string{secretField: &secret, tokenField: &token} {
+		found := field.FindStringSubmatch(text)
+		Expect(found).To(HaveLen(2), "%s in what the metadata service told a guest", field)
+		*into = found[1]
+	}
+	return secret, token
+}
+
+// from is what a host sent to the guest over TCP, each byte once, as long as segments came in order.
+func (f *frames) from(host string) string {
+	GinkgoHelper()
+	var text strings.Builder
+	seen := map[segment]bool{}
+	f.each(func(packet gopacket.Packet) {
+		ip, isIP := packet.NetworkLayer().(*layers.IPv4)
+		tcp, isTCP := packet.TransportLayer().(*layers.TCP)
+		if !isIP || !isTCP || ip.SrcIP.String() != host || len(tcp.Payload) == 0 || seen[segment{tcp.DstPort, tcp.Seq}] {
+			return
+		}
+		seen[segment{tcp.DstPort, tcp.Seq}] = true
+		text.Write(tcp.Payload)
+	})
+	return text.String()
 }

@@ -17,7 +17,7 @@ import (
 
 var _ = Describe("A template", Label("vm", twin.NeedsFork), func() {
 	It("holds no key that the run made, and its forks write none into it", func(ctx context.Context) {
-		scan := leakscan.Run{Trees: []string{templates}, Keys: runKeys(ctx)}
+		scan := leakscan.Run{Trees: []string{templates}, Keys: append(runKeys(ctx), runSecrets()...)}
 		report, err := scan.Check(ctx)
 		Expect(err).NotTo(HaveOccurred())
 		AddReportEntry("scan", report.String(), ReportEntryVisibilityAlways)
@@ -32,12 +32,18 @@ var _ = Describe("A template", Label("vm", twin.NeedsFork), func() {
 		planted := filepath.Join(GinkgoT().TempDir(), "memory")
 		block := cert.KeyPEM[bytes.IndexByte(cert.KeyPEM, '\n')+1:]
 		copy(memory[len(memory)/2+13:], block[:128]) // of its PEM, which is longer
+		secret, token := forks[0].frames.roleSecrets()
+		copy(memory[len(memory)/3+5:], secret)
+		copy(memory[len(memory)/4+7:], token)
 		Expect(os.WriteFile(planted, memory, 0o600)).To(Succeed())
-		report, err := leakscan.Run{Trees: []string{planted}, Keys: keys}.Check(ctx)
+		report, err := leakscan.Run{Trees: []string{planted}, Keys: append(keys, runSecrets()...)}.Check(ctx)
 		Expect(err).NotTo(HaveOccurred())
-		Expect(report.Leaks).To(ConsistOf(HaveField("Key", HavePrefix("USERPK"))))
-
 		instance := forks[0].instance
+		key, own := HaveField("Key", HavePrefix("USERPK")), HaveField("Key", "role secret of "+instance)
+		Expect(report.Leaks).To(ContainElements(key, own, HaveField("Key", "role token of "+instance)))
+		// The tokens of all sessions begin alike.
+		Expect(report.Leaks).To(HaveEach(Or(key, own, HaveField("Key", HavePrefix("role token of ")))))
+
 		lbKeys, err := media.Keys()
 		Expect(err).NotTo(HaveOccurred())
 		holds := []string{lbKeys[instance].Name}
@@ -67,4 +73,18 @@ func runKeys(ctx context.Context) []leakscan.Key {
 		keys = append(keys, key)
 	}
 	return keys
+}
+
+// runSecrets are what the run made that is no private key: what guests were given to begin their randomness with, and
+// what their roles sign requests with.
+func runSecrets() []leakscan.Key {
+	GinkgoHelper()
+	secrets := media.Seeds()
+	Expect(len(secrets)).To(BeNumerically(">=", many))
+	for _, f := range forks {
+		secret, token := f.frames.roleSecrets()
+		secrets = append(secrets, leakscan.FromSecret("role secret of "+f.instance, []byte(secret)),
+			leakscan.FromSecret("role token of "+f.instance, []byte(token)))
+	}
+	return secrets
 }

@@ -6,7 +6,6 @@ import (
 	"context"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -53,7 +52,7 @@ var _ = Describe("After deliveries", Label("vm", twin.NeedsKernel), func() {
 
 		scan := leakscan.Run{
 			Trees: []string{filepath.Dir(cloud.StateDir), run}, // the twin's folder, logs and all, and the node's in memory
-			Media: filepath.Join(run, "media"),
+			Media: []string{filepath.Join(run, "media")},
 		}
 		scan.Keys, err = leakscan.StateKeys(ctx, local.Layout(cloud.StateDir).Cloud(),
 			local.Layout(cloud.NodeDir()).Node())
@@ -72,9 +71,9 @@ var _ = Describe("After deliveries", Label("vm", twin.NeedsKernel), func() {
 		}
 		Expect(holds).To(HaveLen(3), "LBPK and two USERPKs")
 		scan.Processes = []leakscan.Process{
-			{Role: leakscan.Cloud, Name: "cloud", PID: processOf("\x00up\x00", cloud.StateDir)},
-			{Role: leakscan.Node, Name: "node", PID: processOf("\x00node\x00", cloud.NodeDir())},
-			{Role: leakscan.Guest, Name: "LBVM " + guest, PID: processOf("qemu", guest), Holds: holds},
+			{Role: leakscan.Cloud, Name: "cloud", PID: twin.ProcessOf("\x00up\x00", cloud.StateDir)},
+			{Role: leakscan.Node, Name: "node", PID: twin.ProcessOf("\x00node\x00", cloud.NodeDir())},
+			{Role: leakscan.Guest, Name: "LBVM " + guest, PID: twin.ProcessOf("qemu", guest), Holds: holds},
 		}
 		report, err := scan.Check(ctx)
 		Expect(err).NotTo(HaveOccurred())
@@ -83,19 +82,12 @@ var _ = Describe("After deliveries", Label("vm", twin.NeedsKernel), func() {
 	})
 })
 
-// processOf returns the process whose command line holds both texts; its arguments end with zero bytes.
-func processOf(kind, name string) int {
-	GinkgoHelper()
-	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
-	Expect(err).NotTo(HaveOccurred())
-	for _, file := range files {
-		line, err := os.ReadFile(file)
-		if err == nil && strings.Contains(string(line), kind) && strings.Contains(string(line), name) {
-			pid, err := strconv.Atoi(filepath.Base(filepath.Dir(file)))
-			Expect(err).NotTo(HaveOccurred())
-			return pid
-		}
-	}
-	Fail("no process names " + name)
-	return 0
-}
+var _ = It("fails a run that leaves a key where none may be", func() {
+	own := twin.StartCloud()
+	certificate := own.Upload(pki.P256, "stray.example.test")
+	stray := filepath.Join(own.StateDir, "notes.txt")
+	Expect(os.WriteFile(stray, certificate.KeyPEM, 0o600)).To(Succeed())
+	Expect(own.FindLeaks()).To(MatchError(And(ContainSubstring("USERPK of "+certificate.ARN), ContainSubstring(stray))))
+	Expect(os.Remove(stray)).To(Succeed())
+	Expect(own.FindLeaks()).To(Succeed())
+})

@@ -79,7 +79,7 @@ func deliverAndWait(dir string, arns []string) error {
 	if err != nil {
 		return err
 	}
-	cert, err := service.SignLBCert(ctx, instanceID, own.Public(), 1)
+	cert, _, err := service.SignLBCert(ctx, instanceID, own.Public(), time.Hour)
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"unsafe"
@@ -24,8 +25,11 @@ type Media struct {
 	done sync.WaitGroup
 
 	mu   sync.Mutex
-	keys map[string]Key // by instance
-	errs []error
+	keys map[string]Key // the latest, by instance
+	all  []Key          // those that were replaced, too
+	// seeds are what each medium has for its guest's random generator.
+	seeds []Key
+	errs  []error
 }
 
 // WatchMedia begins to look at a node's folder of media, which it makes if it is not there yet. Close ends it.
@@ -74,31 +78,105 @@ const lastFile = ".leakscan-ends"
 
 // take reads a medium. One that is wiped already, or has no key, is passed over.
 func (m *Media) take(path string) {
-	image, err := os.ReadFile(path)
-	if err != nil {
+	if seed, ok := mediumSeed(path); ok {
+		m.mu.Lock()
+		m.seeds = append(m.seeds, seed)
+		m.mu.Unlock()
+	}
+	instance, key, ok, err := mediumKey(path)
+	if !ok {
 		return
 	}
-	defer clear(image)
-	disk, err := floppy.Read(bytes.NewReader(image))
-	if err != nil {
-		return
-	}
-	medium, err := keydelivery.ReadMedium(disk)
-	if err != nil {
-		return
-	}
-	defer medium.LBKey.Wipe()
-	key, err := NewKey("LBPK of "+medium.Boot.InstanceID, medium.LBKey)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err != nil {
 		m.errs = append(m.errs, err)
 		return
 	}
-	m.keys[medium.Boot.InstanceID] = key
+	m.keys[instance] = key
+	m.all = append(m.all, key)
 }
 
-// Keys returns the LBPKs seen so far by instance.
+// mediumKey is the LBPK of a medium with its instance; false when it is wiped already or has none.
+func mediumKey(path string) (instance string, key Key, ok bool, err error) {
+	image, err := os.ReadFile(path)
+	if err != nil {
+		return "", Key{}, false, nil //nolint:nilerr // it went meanwhile
+	}
+	defer clear(image)
+	disk, err := floppy.Read(bytes.NewReader(image))
+	if err != nil {
+		return "", Key{}, false, nil //nolint:nilerr // it is wiped, or no medium
+	}
+	medium, err := keydelivery.ReadMedium(disk)
+	if err != nil {
+		return "", Key{}, false, nil //nolint:nilerr // a medium without an identity
+	}
+	defer medium.LBKey.Wipe()
+	instance = medium.Boot.InstanceID
+	key, err = NewKey("LBPK of "+instance, medium.LBKey)
+	return instance, key, true, err
+}
+
+// mediumSeed is a medium's entropy; false when it is wiped already or has none. Guests without an identity have some.
+func mediumSeed(path string) (Key, bool) {
+	image, err := os.ReadFile(path)
+	if err != nil {
+		return Key{}, false // it went meanwhile
+	}
+	defer clear(image)
+	disk, err := floppy.Read(bytes.NewReader(image))
+	if err != nil {
+		return Key{}, false
+	}
+	boot, err := keydelivery.ReadBoot(disk)
+	if err != nil || len(boot.Entropy) == 0 {
+		return Key{}, false
+	}
+	return FromSecret("seed of "+boot.InstanceID, boot.Entropy), true
+}
+
+// Seeds returns what all media had for their guests' random generators. It is no key, and nothing to guests that have
+// mixed it in: whoever finds it in a template knows what its copies begin with.
+func (m *Media) Seeds() []Key {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.seeds)
+}
+
+// MediaKeys are the LBPKs of the media that lie in a node's folder now: those that guests have not read yet and, in
+// delivery profile 1, those of all guests. A folder that is not there has none.
+func MediaKeys(dir string) (keys []Key, err error) {
+	files, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look at media: %w", err)
+	}
+	for _, f := range files {
+		if !f.Type().IsRegular() {
+			continue
+		}
+		_, key, ok, err := mediumKey(filepath.Join(dir, f.Name()))
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			keys = append(keys, key)
+		}
+	}
+	return keys, nil
+}
+
+// All returns every LBPK seen so far, those that a renewal replaced among them.
+func (m *Media) All() ([]Key, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.all), errors.Join(m.errs...)
+}
+
+// Keys returns the latest LBPKs by instance.
 func (m *Media) Keys() (map[string]Key, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -89,8 +89,7 @@ func (s *Scanner) add(list []Finding, place string, base int64, hit match) []Fin
 	return append(list, f)
 }
 
-// File looks at one file; holes are passed over.
-func (s *Scanner) File(path string) ([]Finding, error) {
+func (s *Scanner) bytesOf(path string) ([]Finding, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err

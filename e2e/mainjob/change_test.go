@@ -2,11 +2,13 @@ package mainjob
 
 import (
 	"context"
+	"strings"
 	"sync"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 
+	"github.com/cloudtwin/cloudtwin/cloud/journal"
 	"github.com/cloudtwin/cloudtwin/e2e/twin"
 	"github.com/cloudtwin/cloudtwin/fixtures/pki"
 )
@@ -34,33 +36,48 @@ var _ = Describe("A serving load balancer", Label("vm"), func() {
 		lb := cloud.CreateLoadBalancer(backends, twin.HTTPS(8443, before.ARN))
 		Eventually(lb.Listener(8443, before.CA, host)).WithTimeout(cloud.BootTimeout()).Should(twin.BeServing())
 
+		// What a listener names cannot be deleted, so that it names another one in between.
 		Expect(cloud.DeleteCertificate(before.Name)).To(MatchError(ContainSubstring("DeleteConflict")))
-		cloud.RenameCertificate(before.Name, before.Name+"-retired")
+		between := cloud.Upload(pki.P256, host)
+		lb.SetCertificate(8443, between.ARN)
+		Expect(cloud.DeleteCertificate(before.Name)).To(Succeed())
 		after := cloud.UploadAs(before.Name, pki.P256, host)
 		Expect(after.ARN).To(Equal(before.ARN))
+		lb.SetCertificate(8443, after.ARN)
 		client := lb.Listener(8443, after.CA, host)
 		Eventually(client).WithTimeout(twin.ChangeTimeout).Should(twin.PresentCertificate(after))
 		Eventually(client).WithTimeout(twin.ChangeTimeout).Should(twin.BeServing())
 	})
 
-	It("closes the listener whose certificate was withdrawn, while its neighbour serves", func(ctx context.Context) {
-		gone, kept := cloud.Upload(pki.P256, host), cloud.Upload(pki.P256, host)
-		lb := cloud.CreateLoadBalancer(backends, twin.HTTPS(8443, gone.ARN), twin.HTTPS(8444, kept.ARN))
-		first, second := lb.Listener(8443, gone.CA, host), lb.Listener(8444, kept.CA, host)
-		Eventually(first).WithTimeout(cloud.BootTimeout()).Should(twin.BeServing())
-		Eventually(second).WithTimeout(cloud.BootTimeout()).Should(twin.BeServing())
+	It("follows its certificate to another name while requests go on, and none fails", func(ctx context.Context) {
+		cert := cloud.Upload(pki.P256, host)
+		lb := cloud.CreateLoadBalancer(backends, twin.HTTPS(8443, cert.ARN))
+		client := lb.Listener(8443, cert.CA, host)
+		Eventually(client).WithTimeout(cloud.BootTimeout()).Should(twin.BeServing())
+		status, err := lb.Status(ctx)
+		Expect(err).NotTo(HaveOccurred())
+		instance := status.Instances[0]
 
-		cloud.RenameCertificate(gone.Name, gone.Name+"-withdrawn")
-		Eventually(first).WithTimeout(twin.ChangeTimeout).Should(twin.BeClosed())
-		Consistently(second).WithTimeout(twin.ChangeTimeout / 10).Should(twin.BeServing())
-		Expect(first).To(twin.BeClosed())
+		loads := startLoad(ctx, lb, cert, cert)
+		Eventually(loads.answered).WithTimeout(twin.ChangeTimeout).Should(BeNumerically(">", 3), "before the change")
+		to := cert.Name + "-renamed"
+		arn := strings.TrimSuffix(cert.ARN, cert.Name) + to
+		cloud.RenameCertificate(cert.Name, to)
+		Eventually(lb.Status).WithContext(ctx).WithTimeout(twin.ChangeTimeout).
+			Should(HaveField("Listeners", ConsistOf(HaveField("Certificate", arn))))
+		Eventually(func() ([]journal.Event, error) { return cloud.EventsOf("delivery.granted", instance) }).
+			WithTimeout(twin.ChangeTimeout).Should(ContainElement(HaveField("Attributes", HaveKeyWithValue("arn", arn))),
+			"the guest fetches it by its new name")
+		changed := loads.answered()
+		Eventually(loads.answered).WithTimeout(twin.ChangeTimeout).Should(BeNumerically(">", changed+3), "after the change")
+		Expect(loads.stop()).To(BeEmpty(), "requests that failed")
+		Expect(client).To(twin.PresentCertificate(cert))
+		Expect(cloud.DeleteCertificate(to)).To(MatchError(ContainSubstring("DeleteConflict")))
 
-		By("serving again when it is back")
-		again := cloud.UploadAs(gone.Name, pki.P256, host)
-		Eventually(
-			lb.Listener(8443, again.CA, host),
-		).WithTimeout(twin.ChangeTimeout * 2).
-			Should(twin.PresentCertificate(again))
+		By("getting nothing by the name that it had")
+		other := cloud.UploadAs(cert.Name, pki.P256, host)
+		Expect(other.ARN).To(Equal(cert.ARN))
+		Consistently(client).WithTimeout(twin.ChangeTimeout / 20).Should(twin.PresentCertificate(cert))
 	})
 })
 

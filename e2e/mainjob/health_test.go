@@ -10,7 +10,7 @@ import (
 )
 
 var _ = Describe("Backends", Label("vm"), func() {
-	It("fail and recover", func(ctx context.Context) {
+	It("fail and recover", Label("patient"), func(ctx context.Context) {
 		own := cloud.Backends(2)
 		lb := cloud.CreateLoadBalancer(own, twin.HTTP(8080))
 		balanced := lb.Plain(8080)

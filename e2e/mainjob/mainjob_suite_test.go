@@ -29,4 +29,6 @@ var _ = BeforeSuite(func() {
 
 var _ = twin.KeepEvidence(func() *twin.Twin { return cloud })
 
+var _ = twin.KeepInvariants(func() *twin.Twin { return cloud })
+
 var _ = twin.CheckMode()

@@ -25,7 +25,7 @@ var _ = Describe("A node", Label("vm"), Serial, func() {
 		Expect(client).NotTo(twin.BeServing())
 		cloud.StartNode()
 		Eventually(client).WithTimeout(twin.ChangeTimeout).Should(twin.BeServing())
-		Expect(client).To(twin.PresentCertificate(cert))
+		Eventually(client).WithTimeout(twin.ChangeTimeout).Should(twin.PresentCertificate(cert))
 
 		after, err := lb.Status(ctx)
 		Expect(err).NotTo(HaveOccurred())

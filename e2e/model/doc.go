@@ -1,7 +1,7 @@
 // Package model is a model of the key-delivery protocol, small enough that every order in which its steps can happen
 // is tried: two load balancers, three load-balancer VMs (LBVMs), two certificates, API calls and reconcile steps of
-// elb that interleave, crashes and failing writes, terminations, and requests that are delayed, duplicated, replayed
-// or sent with what was stolen elsewhere.
+// elb that interleave, crashes and failing writes, terminations, LBCERTs that are renewed, IAMCERTs that are rotated
+// and retired, and requests that are delayed, duplicated, replayed or sent with what was stolen elsewhere.
 //
 // # The property
 //
@@ -10,8 +10,8 @@
 // answer: one that names a certificate when its grant is put into the role, one that no longer names it when the
 // grant is taken away. A call that failed or was cut off by a crash may have its effect until the reconcile that
 // follows it is done. A delivery is allowed when there is one instant between its beginning and its answer at which
-// its LBVM was live and not revoked, its load balancer named the certificate in this sense, and the key that it gets
-// was the one behind the ARN.
+// its LBVM was live and not revoked and had the LBCERT that was shown, of an IAMCERT that was not retired, its load
+// balancer named the certificate in this sense, and the key that it gets was the one behind the ARN.
 //
 // Beside it: every request is answered at most once and in time, an answer goes to the LBVM that asked, and when
 // nothing is under way, roles hold exactly the grants that the listeners call for and nothing outlives its load

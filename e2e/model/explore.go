@@ -29,9 +29,15 @@ const (
 	actResend                      // A: request, B: into
 	actRequest                     // A: request
 	actTick
+	actRotate //
+	actRenew  // A: machine
+	actRead   // A: machine
+	actRetire // A: 1 when it is forced
 )
 
 // String says what happens.
+//
+//nolint:gocyclo // one case for each kind of step
 func (a Action) String() string {
 	switch a.Kind {
 	case actTask:
@@ -57,13 +63,21 @@ func (a Action) String() string {
 		return fmt.Sprintf("certificate %d is uploaded", a.A)
 	case actAsk:
 		return fmt.Sprintf("request %d begins: session of machine %d, LBCERT of %d, LBPK of %d, certificate %d",
-			a.D, a.A, a.B&3, a.B>>2, a.C)
+			a.D, a.A, a.B&3, a.B>>2&3, a.C) + fmt.Sprintf(", by LBCERT %d of it", a.B>>4)
 	case actResend:
 		return fmt.Sprintf("request %d is sent again as request %d", a.A, a.B)
 	case actRequest:
 		return fmt.Sprintf("request %d goes on", a.A)
 	case actTick:
 		return "more time passes than a request may live"
+	case actRotate:
+		return "IAMCERT is rotated"
+	case actRenew:
+		return fmt.Sprintf("machine %d gets a medium with a new LBCERT", a.A)
+	case actRead:
+		return fmt.Sprintf("machine %d has read its medium", a.A)
+	case actRetire:
+		return fmt.Sprintf("the IAMCERTs before are retired, forced: %t", a.A == 1)
 	}
 	return "?"
 }

@@ -56,6 +56,9 @@ func TestEveryRuleMatters(t *testing.T) {
 		{"drop the role", RuleDropRole, "races", []Violation{violatesOutlives, violatesDelivery}},
 		{"end strays", RuleStrays, "strays", []Violation{violatesOutlives}},
 		{"session of its own role only", RuleProfile, "strays", []Violation{violatesDelivery}},
+		{"3 the latest LBCERT", RuleLatest, "identities", []Violation{violatesDelivery}},
+		{"3 IAMCERT is not retired", RuleRetired, "identities", []Violation{violatesDelivery}},
+		{"an IAMCERT stays while it is needed", RuleOverlap, "identities", []Violation{violatesCutOff}},
 		{"no success before the role is gone", RuleHonest, "crashes", []Violation{violatesDelivery}},
 	}
 	covered := Rules(0)

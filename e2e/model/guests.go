@@ -57,7 +57,8 @@ func (w *World) launch(s *State, i uint8) {
 	if free == w.Machines {
 		return // the world is full
 	}
-	s.Machine[free] = Machine{Life: live, Balancer: t.Balancer, Generation: lb.Generation}
+	s.Machine[free] = Machine{Life: live, Balancer: t.Balancer, Generation: lb.Generation, Identity: 1}
+	s.Machine[free].Issuer[1] = s.IAM.Signs
 	t.Launched, t.At = free+1, atJoin
 }
 

@@ -39,7 +39,7 @@ const (
 	systemAccount = "000000000001"
 	userAccount   = "123456789012"
 	nodeName      = "node-1"
-	soon          = 20 * time.Second
+	soon          = time.Minute
 )
 
 // product is the real iam, placement, ec2 and elb on a real store, with one enrolled node that runs nothing.
@@ -121,16 +121,13 @@ func newProduct(t *testing.T) *product {
 	return p
 }
 
-// revoked is the cloud's own rule: an LBCERT is as good as its instance is live.
-func (p *product) revoked(ctx context.Context, cert *x509.Certificate) (bool, error) {
-	instance, err := p.ec2.Instance(ctx, cert.Subject.CommonName)
+// revoked is the cloud's own rule.
+func (p *product) revoked(ctx context.Context, cert *x509.Certificate) (string, error) {
+	why, err := p.ec2.WhyRevoked(ctx, cert)
 	if asked := p.asked.Load(); asked != nil {
 		(*asked)()
 	}
-	if errors.Is(err, ec2.ErrNotFound) {
-		return true, nil
-	}
-	return instance.State != ec2.Pending && instance.State != ec2.Running, err
+	return why, err
 }
 
 // enrol makes the node and opens its link to the cloud.

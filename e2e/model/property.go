@@ -11,6 +11,7 @@ const (
 	violatesAsker    Violation = "an answer went to somebody who did not ask"
 	violatesGrants   Violation = "all is quiet, and a role's grants are not what its listeners call for"
 	violatesOutlives Violation = "all is quiet, and a role or LBVM is there without its load balancer"
+	violatesCutOff   Violation = "a live LBVM has nothing but an LBCERT of a retired IAMCERT, and nobody forced that"
 )
 
 // mayName reports whether the load balancer names the certificate at this instant, where a call under way may have
@@ -37,6 +38,9 @@ func (w *World) mark(s *State) {
 			continue
 		}
 		m := &s.Machine[r.Session]
+		if own := &s.Machine[r.Identity]; !own.has(r.Serial) || s.IAM.Retired.has(own.Issuer[r.Serial]) {
+			continue
+		}
 		revision := s.Certificate[r.Certificate].Revision
 		if m.Life == live && m.Generation == s.Balancer[m.Balancer].Generation && revision != 0 &&
 			w.mayName(s, m.Balancer, r.Certificate) {
@@ -75,8 +79,22 @@ func (w *World) quiet(s *State) bool {
 	return true
 }
 
-// settled judges a state in which all is quiet.
+// cutOff reports whether a live machine can get no key any more, since the IAMCERT of all that it has was retired.
+func (w *World) cutOff(s *State) bool {
+	for i := range w.Machines {
+		if m := &s.Machine[i]; m.Life == live && !s.IAM.Forced && s.IAM.Retired.has(m.Issuer[m.Identity]) &&
+			(m.Next == 0 || s.IAM.Retired.has(m.Issuer[m.Next])) {
+			return true
+		}
+	}
+	return false
+}
+
+// settled judges a state, and more of it when all is quiet.
 func (w *World) settled(s *State) Violation {
+	if w.cutOff(s) {
+		return violatesCutOff
+	}
 	if !w.quiet(s) {
 		return ""
 	}

@@ -224,6 +224,19 @@ func (w *walk) Terminate(t *rapid.T) {
 	w.arrive(t, name)
 }
 
+// Revoke withdraws an LBVM's identity; elb makes another.
+func (w *walk) Revoke(t *rapid.T) {
+	name := w.name("b", t)
+	b := w.balancers[name]
+	if b == nil {
+		t.Skip("no such load balancer")
+	}
+	_, err := w.p.ec2.Revoke(user(), b.guest.id, "the walk", "it was drawn")
+	check(t, err)
+	b.guest.live = false
+	w.arrive(t, name)
+}
+
 // Mint asks for another session of a guest that may have ended.
 func (w *walk) Mint(t *rapid.T) {
 	h := w.holder(t, "guest")

@@ -19,10 +19,10 @@ type Request struct {
 	At uint8
 	// Session is the machine whose role session calls, Role the incarnation of the role that the session is of.
 	Session, Role uint8
-	// Identity is the machine whose LBCERT is shown, Signer the one whose LBPK signed.
-	Identity, Signer uint8
-	Certificate      uint8
-	Nonce            uint8
+	// Identity is the machine whose LBCERT is shown, Serial which of its LBCERTs, Signer the machine whose LBPK signed.
+	Identity, Serial, Signer uint8
+	Certificate              uint8
+	Nonce                    uint8
 	// Age counts the ticks since the request was made, Late says that it was old when it came.
 	Age  uint8
 	Late bool
@@ -53,7 +53,8 @@ func (w *World) stepRequest(s *State, i uint8) (result, Violation) {
 	case reqIdentify:
 		pass = lb.Role != 0 && (lb.Role == r.Role || !w.rule(RuleRole))
 	case reqRevoked, reqRevokedAgain:
-		pass = machine.Life == live || !w.rule(RuleRevoked)
+		pass = (machine.Life == live || !w.rule(RuleRevoked)) && (machine.has(r.Serial) || !w.rule(RuleLatest)) &&
+			(!s.IAM.Retired.has(machine.Issuer[r.Serial]) || !w.rule(RuleRetired))
 		last = r.At == reqRevokedAgain
 	case reqVerify:
 		pass = (r.Identity == r.Session || !w.rule(RuleInstance)) && (r.Age == 0 || !w.rule(RuleTime)) &&

@@ -16,6 +16,7 @@ type State struct {
 	Certificate [maxCertificates]Certificate
 	Task        [maxTasks]Task
 	Request     [maxRequests]Request
+	IAM         IAM
 	// Nonces that the cloud remembers, and those that were answered: a bit each.
 	Seen, Answered set
 	// NextNonce numbers requests.
@@ -74,10 +75,24 @@ const (
 	ended
 )
 
-// Machine is an LBVM. Its LBCERT and LBPK are its own from its launch.
+// maxIdentities is how many LBCERTs a machine can have had.
+const maxIdentities = 3
+
+// IAM is the cloud's identity, which signs LBCERTs.
+type IAM struct {
+	Signs   uint8 // the IAMCERT that signs now
+	Retired set   // those of which nothing is good any more
+	Forced  bool  // one was retired although machines had nothing else
+}
+
+// Machine is an LBVM. Its first LBCERT and LBPK are its own from its launch.
 type Machine struct {
 	Life     uint8
 	Balancer uint8
+	// Identity is the LBCERT that it has, Next the one on a medium that it has not read yet; 0 means none. Issuer is the
+	// IAMCERT that signed each.
+	Identity, Next uint8
+	Issuer         [maxIdentities + 1]uint8
 	// Generation is the incarnation of the load balancer that launched it.
 	Generation uint8
 	// Sessions are the incarnations of the role that it holds credentials of.
@@ -99,6 +114,8 @@ type Budget struct {
 	Requests uint8 // new requests
 	Resends  uint8 // copies of requests
 	Ticks    uint8 // each is longer than a request may live
+	Renewals uint8 // new LBCERTs
+	Rotates  uint8 // new IAMCERTs, each of which may be followed by the end of those before
 }
 
 // World says how large a world is and how it begins.
@@ -138,6 +155,9 @@ const (
 	RuleStrays                      // LBVMs that the record does not name are ended
 	RuleProfile                     // an instance gets sessions of the role it was launched with only
 	RuleHonest                      // a deletion is answered only when the role is gone
+	RuleLatest                      // 3: the LBCERT is the one that its instance was given last, or is being given
+	RuleRetired                     // 3: the IAMCERT that signed it is not retired
+	RuleOverlap                     // an IAMCERT is not retired by itself while a live machine has an LBCERT of it
 
 	everyRule Rules = 1<<iota - 1
 )
@@ -189,7 +209,7 @@ func (w *World) initial() State {
 			s.Balancer[b].Record.Members, s.Balancer[b].Queued = 0, true
 			continue
 		}
-		s.Machine[next] = Machine{Life: live, Balancer: b, Generation: 1, Sessions: of(1)}
+		s.Machine[next] = Machine{Life: live, Balancer: b, Generation: 1, Sessions: of(1), Identity: 1}
 		next++
 	}
 	return s

@@ -6,6 +6,7 @@ func (w *World) successors(s State, e *explorer) {
 	w.tasksBegin(s, e)
 	w.machinesChange(s, e)
 	w.certificatesChange(s, e)
+	w.identitiesChange(s, e)
 	w.requestsGoOn(s, e)
 	w.requestsBegin(s, e)
 }
@@ -207,12 +208,13 @@ func (w *World) ask(s State, i uint8, e *explorer) {
 				if s.Machine[identity].Life == unborn || s.Machine[signer].Life == unborn {
 					continue
 				}
-				for c := range w.Certificates {
-					n := s
-					n.Request[i] = Request{
-						At: reqIdentify, Session: session, Role: role, Identity: identity, Signer: signer, Certificate: c, Nonce: nonce,
+				for serial := uint8(1); serial <= s.Machine[identity].latest(); serial++ {
+					for c := range w.Certificates {
+						n := s
+						n.Request[i] = Request{At: reqIdentify, Session: session, Role: role, Identity: identity, Serial: serial,
+							Signer: signer, Certificate: c, Nonce: nonce}
+						e.reach(n, Action{Kind: actAsk, A: session, B: identity | signer<<2 | serial<<4, C: c, D: i})
 					}
-					e.reach(n, Action{Kind: actAsk, A: session, B: identity | signer<<2, C: c, D: i})
 				}
 			}
 		}

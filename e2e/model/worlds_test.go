@@ -33,6 +33,11 @@ func worlds(deep bool) map[string]World {
 			Balancers: 2, Machines: 3, Certificates: 2, Tasks: 1, Requests: 1,
 			Budget: Budget{Calls: 1, Ends: 1, Requests: 1}, Begin: [2]set{of(0), of(1)},
 		},
+		// LBCERTs are renewed, IAMCERT is rotated and the one before retired, by itself or by force.
+		"identities": {
+			Balancers: 1, Machines: 2, Certificates: 1, Tasks: 1, Requests: 1,
+			Budget: Budget{Ends: 1, Requests: 1, Renewals: 2, Rotates: 1}, Begin: [2]set{of(0)},
+		},
 		// Requests are kept back, doubled and sent again.
 		"copies": {
 			Balancers: 1, Machines: 2, Certificates: 1, Tasks: 1, Requests: 2,

@@ -16,7 +16,7 @@ import (
 )
 
 // clientTimeout bounds one request or handshake.
-const clientTimeout = 10 * time.Second
+const clientTimeout = 20 * time.Second
 
 // Page is what a web guest answers with.
 type Page struct {

@@ -5,7 +5,7 @@
 //	var cloud *twin.Twin
 //	var _ = BeforeSuite(func() { cloud = twin.Start() })
 //
-// Its guests come to life as CLOUDTWIN_GUESTS or the suite says (mode.go). Read twin.go first; resources.go makes what
-// specs use, client.go asks load balancers, match.go has the matchers, evidence.go what a failure leaves behind,
-// impostor.go a node that is the spec itself.
+// Its guests come to life as --guests, CLOUDTWIN_GUESTS or the suite says (mode.go). Read twin.go first; resources.go
+// makes what specs use, client.go asks load balancers, match.go has the matchers, evidence.go what a failure leaves
+// behind, impostor.go a node that is the spec itself, nodes.go further nodes.
 package twin

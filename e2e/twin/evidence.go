@@ -1,9 +1,7 @@
 package twin
 
 import (
-	"bufio"
 	"context"
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -16,32 +14,34 @@ import (
 )
 
 // Events returns all that the cloud's journal holds, oldest first.
-func (t *Twin) Events() ([]journal.Event, error) {
-	f, err := os.Open(filepath.Join(t.StateDir, "journal.jsonl"))
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = f.Close() }()
-	var events []journal.Event
-	lines := bufio.NewScanner(f)
-	lines.Buffer(nil, 1<<20)
-	for lines.Scan() {
-		var ev journal.Event
-		if err := json.Unmarshal(lines.Bytes(), &ev); err != nil {
-			return nil, fmt.Errorf("line %d of the journal: %w", len(events)+1, err)
-		}
-		events = append(events, ev)
-	}
-	return events, lines.Err()
+func (t *Twin) Events() (events []journal.Event, err error) {
+	err = journal.Read(filepath.Join(t.StateDir, "journal.jsonl"), func(ev journal.Event) { events = append(events, ev) })
+	return events, err
 }
 
 // KeepEvidence puts into the report of every spec that fails what its time left in the journal (API trace,
 // deliveries, milestones), the consoles of all guests, and the logs of cloud and node. It belongs in the suite's or
-// container's top level; of gives the twin, nil before it was started.
+// container's top level; of gives the twin, nil before it was started. It also reads every guest's console after every
+// spec, and fails a spec during which a guest wrote what no healthy one does (watch.go); Allow makes exceptions.
 func KeepEvidence(of func() *Twin) bool {
 	ginkgo.JustAfterEach(func() {
-		if t := of(); t != nil && ginkgo.CurrentSpecReport().Failed() {
-			t.keepEvidence(ginkgo.CurrentSpecReport())
+		t := of()
+		if t == nil {
+			return
+		}
+		report := ginkgo.CurrentSpecReport()
+		wrong := t.examine(report)
+		if report.Failed() || wrong != nil {
+			t.keepEvidence(report)
+			l := &locker{dir: Artifacts(), left: maxArtifacts}
+			t.keepRecording(context.Background(), l, report) // first: it has all of it
+			if l.dir != "" {
+				t.keepArtifacts(l, report)
+			}
+			t.noteFailure()
+		}
+		if wrong != nil && !report.Failed() {
+			ginkgo.Fail(wrong.Error())
 		}
 	})
 	return true
@@ -60,7 +60,7 @@ func (t *Twin) keepEvidence(report ginkgo.SpecReport) {
 			ginkgo.AddReportEntry("console "+i.ID+" "+i.Name, string(console), ginkgo.ReportEntryVisibilityFailureOrVerbose)
 		}
 	}
-	for _, p := range []*process{t.cloud, t.node} {
+	for _, p := range []*process{t.cloud, t.node} { // those of further nodes tell theirs when they leave
 		if p != nil {
 			ginkgo.AddReportEntry("log of "+p.name, p.tail(), ginkgo.ReportEntryVisibilityFailureOrVerbose)
 		}
@@ -75,7 +75,7 @@ func (t *Twin) eventsSince(start time.Time) string {
 	var b strings.Builder
 	for _, ev := range events {
 		if !ev.Time.Before(start) {
-			fmt.Fprintf(&b, "%8.3f %-18s %s %v\n", ev.Time.Sub(start).Seconds(), ev.Kind, ev.Subject, ev.Attributes)
+			fmt.Fprintf(&b, "%8.3f %s\n", ev.Time.Sub(start).Seconds(), eventText(ev))
 		}
 	}
 	return b.String()

@@ -21,12 +21,19 @@ func (t *Twin) StartNodeHere(templates string) *local.Node {
 	gomega.Expect(err).NotTo(gomega.HaveOccurred())
 	token, err := t.Operator.NewNodeToken(ctx)
 	gomega.Expect(err).NotTo(gomega.HaveOccurred())
+	t.watchMedia()
+	if t.lease == nil {
+		t.lease = t.admit(nodeID)
+	}
 	n, err := local.StartNode(ctx, local.NodeConfig{
 		Layout: local.Layout(t.NodeDir()), Images: cmp.Or(t.images, local.DefaultImages()), ID: nodeID,
-		Cloud: status.NodeLink, Token: token, Guests: local.Guests{Mode: t.Mode, Templates: templates},
+		MemoryMB: t.shareOf().MemoryMB, Cloud: status.NodeLink, Token: token,
+		Guests: local.Guests{Mode: t.Mode, Templates: templates},
 	})
-	gomega.Expect(err).NotTo(gomega.HaveOccurred(), "start a node in this process")
+	ExpectMachine(err, "start a node in this process")
+	t.here = n
 	ginkgo.DeferCleanup(n.Close)
+	ginkgo.DeferCleanup(t.searchNode, "", t.NodeDir(), 0) // before: its guests end with it
 	t.awaitNode(begun, n.Done())
 	return n
 }

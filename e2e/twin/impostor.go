@@ -43,7 +43,7 @@ func (t *Twin) Impostor() *Impostor {
 	i := &Impostor{twin: t, id: t.name("impostor"), instances: map[string]*nodelink.Instance{}}
 	ca, cert := i.enrol()
 	i.connect(ca, cert)
-	ginkgo.DeferCleanup(i.leave)
+	t.cleanup(i.leave)
 	return i
 }
 

@@ -52,7 +52,8 @@ func (t *Twin) CreateLoadBalancer(backends []string, listeners ...types.Listener
 	_, err := t.ELB.CreateLoadBalancer(ctx, &elasticloadbalancing.CreateLoadBalancerInput{
 		LoadBalancerName: aws.String(name), Listeners: listeners, AvailabilityZones: []string{"us-east-1a"}})
 	gomega.Expect(err).NotTo(gomega.HaveOccurred(), "create load balancer %s", name)
-	ginkgo.DeferCleanup(func() {
+	t.cleanup(func() {
+		t.searchGuests()
 		_, err := t.ELB.DeleteLoadBalancer(context.Background(),
 			&elasticloadbalancing.DeleteLoadBalancerInput{LoadBalancerName: aws.String(name)})
 		gomega.Expect(err).NotTo(gomega.HaveOccurred())

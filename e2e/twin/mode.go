@@ -1,6 +1,8 @@
 package twin
 
 import (
+	"cmp"
+	"flag"
 	"fmt"
 	"slices"
 	"time"
@@ -22,20 +24,38 @@ const (
 	NeedsSim = "sim"
 )
 
-// Mode is the kind of guests that the environment chooses (CLOUDTWIN_GUESTS), by default forked ones.
+// guestsFlag is a flag of every suite: ginkgo ./e2e/mainjob -- --guests sim.
+var guestsFlag = flag.String("guests", "", "how guests come to life: sim, fork, cold; without the flag "+
+	local.GuestsVariable+" chooses, or else "+string(local.DefaultGuests))
+
+// Mode is the kind of guests that the suite's flag --guests chooses, or the environment (CLOUDTWIN_GUESTS); by default
+// forked ones.
 func Mode() node.GuestMode {
 	ginkgo.GinkgoHelper()
-	mode, err := local.GuestsFromEnvironment()
+	mode, err := chosenMode(*guestsFlag)
 	gomega.Expect(err).NotTo(gomega.HaveOccurred())
 	return mode
 }
 
-// CheckMode skips the specs whose labels do not go with the environment's kind of guests, and says so. The Makefile
+// chosenMode is what the flag says, or the environment when it says nothing.
+func chosenMode(flagged string) (node.GuestMode, error) {
+	if flagged == "" {
+		return local.GuestsFromEnvironment()
+	}
+	mode, err := local.ParseGuests(flagged)
+	if err != nil {
+		return "", fmt.Errorf("--guests: %w", err)
+	}
+	return mode, nil
+}
+
+// CheckMode skips the specs whose labels do not go with the chosen kind of guests, and says so. The Makefile
 // leaves them out beforehand, so a skip means that a spec was asked for that cannot be shown. It belongs in the
 // suite's top level.
 func CheckMode() bool {
 	ginkgo.BeforeEach(func() {
-		if missing := missingFor(Mode(), ginkgo.CurrentSpecReport().Labels()); missing != "" {
+		labels := ginkgo.CurrentSpecReport().Labels()
+		if missing := cmp.Or(missingFor(Mode(), labels), machineLacks(labels)); missing != "" {
 			ginkgo.Skip(missing)
 		}
 	})
@@ -53,21 +73,18 @@ func missingFor(mode node.GuestMode, labels []string) string {
 		{NeedsSim, []node.GuestMode{node.GuestsSim}},
 	} {
 		if slices.Contains(labels, need.label) && !slices.Contains(need.modes, mode) {
-			return fmt.Sprintf("label %s: %s guests cannot show it; set %s to one of %v", need.label, mode,
-				local.GuestsVariable, need.modes)
+			return fmt.Sprintf("label %s: %s guests cannot show it; choose one of %v by --guests or %s",
+				need.label, mode, need.modes, local.GuestsVariable)
 		}
 	}
 	return ""
 }
 
-// BootTimeout is how long guests of a kind may take from launch to serving, with a queue of others before them. It
-// bounds how long a failure takes, not how fast anything is: a fork may fall back to a cold boot on a busy machine.
-func BootTimeout(mode node.GuestMode) time.Duration {
-	if mode == node.GuestsSim {
-		return 30 * time.Second
-	}
-	return 90 * time.Second
-}
+// quietStart is how long guests may take that start at the machine's own speed.
+const quietStart = 60 * time.Second
+
+// BootTimeout is how long guests of a kind may take to serve: the Timeout of their class.
+func BootTimeout(mode node.GuestMode) time.Duration { return ClassOf(mode).Timeout() }
 
 // BootTimeout is that of this twin's guests.
 func (t *Twin) BootTimeout() time.Duration { return BootTimeout(t.Mode) }
@@ -75,11 +92,20 @@ func (t *Twin) BootTimeout() time.Duration { return BootTimeout(t.Mode) }
 // Option changes how a twin is started.
 type Option func(*Twin)
 
-// Guests has the twin's guests come to life in another way than the environment says.
+// Guests has the twin's guests come to life in another way than Mode says.
 func Guests(mode node.GuestMode) Option { return func(t *Twin) { t.Mode = mode } }
 
 // CloudFlags are further flags of 'cloudtwin up'.
-func CloudFlags(flags ...string) Option { return func(t *Twin) { t.cloudFlags = flags } }
+func CloudFlags(flags ...string) Option {
+	return func(t *Twin) { t.cloudFlags = append(t.cloudFlags, flags...) }
+}
+
+// Store has the cloud keep its records in an external etcd.
+func Store(url string) Option {
+	return func(t *Twin) { t.store, t.cloudFlags = []string{url}, append(t.cloudFlags, "--store", url) }
+}
 
 // NodeFlags are further flags of 'cloudtwin node'.
-func NodeFlags(flags ...string) Option { return func(t *Twin) { t.nodeFlags = flags } }
+func NodeFlags(flags ...string) Option {
+	return func(t *Twin) { t.nodeFlags = append(t.nodeFlags, flags...) }
+}

@@ -43,9 +43,10 @@ func (t *Twin) UploadAs(name string, algorithm pki.Algorithm, hostname string) *
 		PrivateKey: aws.String(string(pair.KeyPEM)), CertificateChain: aws.String(string(ca.PEM)),
 	})
 	gomega.Expect(err).NotTo(gomega.HaveOccurred(), "upload certificate %s", name)
+	t.keys.Add(aws.ToString(out.ServerCertificateMetadata.Arn), pair.KeyPEM)
 	// An account has room for twenty. A spec that renamed its certificate has taken care of it.
 	arn := aws.ToString(out.ServerCertificateMetadata.Arn)
-	ginkgo.DeferCleanup(func() {
+	t.cleanup(func() {
 		t.deleteLoadBalancersNaming(arn)
 		err := t.DeleteCertificate(name)
 		if _, gone := errors.AsType[*iamtypes.NoSuchEntityException](err); !gone {
@@ -55,14 +56,20 @@ func (t *Twin) UploadAs(name string, algorithm pki.Algorithm, hostname string) *
 	return &Certificate{Pair: pair, Name: name, ARN: arn, CA: ca}
 }
 
-// RenameCertificate moves a certificate away from its ARN: what named the ARN now names nothing. It is deleted after
-// the spec.
+// RenameCertificate gives a certificate another name, and with it another ARN; listeners and grants follow. It is
+// deleted after the spec, with the load balancers that name it.
 func (t *Twin) RenameCertificate(name, to string) {
 	ginkgo.GinkgoHelper()
 	_, err := t.IAM.UpdateServerCertificate(context.Background(), &iam.UpdateServerCertificateInput{
 		ServerCertificateName: aws.String(name), NewServerCertificateName: aws.String(to)})
 	gomega.Expect(err).NotTo(gomega.HaveOccurred(), "rename certificate %s", name)
-	ginkgo.DeferCleanup(func() { gomega.Expect(t.DeleteCertificate(to)).To(gomega.Succeed()) })
+	t.cleanup(func() {
+		if out, err := t.IAM.GetServerCertificate(context.Background(),
+			&iam.GetServerCertificateInput{ServerCertificateName: aws.String(to)}); err == nil {
+			t.deleteLoadBalancersNaming(aws.ToString(out.ServerCertificate.ServerCertificateMetadata.Arn))
+		}
+		gomega.Expect(t.DeleteCertificate(to)).To(gomega.Succeed())
+	})
 }
 
 // DeleteCertificate deletes a server certificate and returns the cloud's answer.
@@ -92,7 +99,7 @@ func (t *Twin) Backends(n int) []string {
 		gomega.Expect(err).NotTo(gomega.HaveOccurred(), "run a backend")
 		ids[i] = aws.ToString(out.Instances[0].InstanceId)
 	}
-	ginkgo.DeferCleanup(func() {
+	t.cleanup(func() {
 		_, err := t.EC2.TerminateInstances(context.Background(), &ec2.TerminateInstancesInput{InstanceIds: ids})
 		gomega.Expect(err).NotTo(gomega.HaveOccurred())
 	})

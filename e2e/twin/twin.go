@@ -6,9 +6,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -22,16 +24,19 @@ import (
 	"github.com/onsi/gomega"
 	"github.com/onsi/gomega/gexec"
 
+	"github.com/cloudtwin/cloudtwin/cloud/cmd/cloudtwin/local"
 	"github.com/cloudtwin/cloudtwin/cloud/journal"
 	"github.com/cloudtwin/cloudtwin/cloud/operator"
+	"github.com/cloudtwin/cloudtwin/e2e/twin/console"
 	"github.com/cloudtwin/cloudtwin/node"
+	"github.com/cloudtwin/cloudtwin/node/shares"
 )
 
 // Timeouts on two cores under software emulation. They bound how long a failure takes, not how fast anything is;
 // BootTimeout is another.
 const (
-	ChangeTimeout = 20 * time.Second // a change of a listener or backend to its effect
-	startTimeout  = 60 * time.Second
+	ChangeTimeout = 60 * time.Second // a change of a listener or backend to its effect
+	startTimeout  = 3 * time.Minute
 	pollInterval  = 50 * time.Millisecond
 )
 
@@ -52,15 +57,28 @@ type Twin struct {
 	// Mode is how its guests come to life.
 	Mode node.GuestMode
 
+	began      time.Time
 	images     string
 	dir        string
 	cloudFlags []string
+	store      []string // URLs of an external etcd
 	nodeFlags  []string
 	cloud      *process
 	node       *process
+	here       *local.Node // its node, when that runs in this process
+	keys       keyWatch
+	pair       keyPair
+	lease      *shares.Lease // of the twin's own node
+
+	share  shares.Share // of the machine, for each node; zero means the usual one
+	kept   atomic.Bool  // a failure left it running
+	frozen atomic.Bool  // and all that its specs made
+	read   console.Reader
 
 	mu      sync.Mutex
 	made    int // names made so far
+	allowed []*regexp.Regexp
+	nodes   []startedNode // every process of a node that was started
 	baseURL string
 }
 
@@ -77,18 +95,16 @@ func Start(options ...Option) *Twin {
 func StartCloud(options ...Option) *Twin {
 	ginkgo.GinkgoHelper()
 	dir, err := os.MkdirTemp("", "ct")
-	gomega.Expect(err).NotTo(gomega.HaveOccurred(), "make a folder for the twin")
-	t := &Twin{dir: dir, StateDir: filepath.Join(dir, "s"), Binary: Program(), images: os.Getenv("CLOUDTWIN_IMAGES"),
-		Mode: Mode()}
+	ExpectMachine(err, "make a folder for the twin")
+	t := &Twin{began: time.Now(), dir: dir, StateDir: filepath.Join(dir, "s"), Binary: Program(),
+		images: os.Getenv("CLOUDTWIN_IMAGES"),
+		Mode:   Mode()}
 	for _, option := range options {
 		option(t)
 	}
 	t.Operator = operator.NewClient(filepath.Join(t.StateDir, "operator.sock"))
 	ginkgo.DeferCleanup(t.stop)
-	command := []string{"up", "--no-node", "--api", "127.0.0.1:0", "--state", t.StateDir}
-	t.cloud = t.run("cloud", append(command, t.cloudFlags...)...)
-	t.waitForCloud()
-	t.connect()
+	t.runCloud()
 	return t
 }
 
@@ -105,14 +121,14 @@ func Program() string {
 }
 
 // run starts the program with what every command of a twin needs.
-func (t *Twin) run(name string, args ...string) *process {
+func (t *Twin) run(name string, share *shares.Lease, args ...string) *process {
 	ginkgo.GinkgoHelper()
 	if t.images != "" {
 		args = append(args, "--images", t.images)
 	}
 	args = append(args, "--guests", string(t.Mode), "--log", "debug")
-	p, err := startProcess(name, filepath.Join(t.dir, name+".log"), t.Binary, args...)
-	gomega.Expect(err).NotTo(gomega.HaveOccurred(), "start %s", name)
+	p, err := startProcess(name, filepath.Join(t.dir, name+".log"), share, t.Binary, args...)
+	ExpectMachine(err, "start %s", name)
 	return p
 }
 
@@ -120,6 +136,7 @@ func (t *Twin) waitForCloud() {
 	ginkgo.GinkgoHelper()
 	gomega.Eventually(func(g gomega.Gomega) {
 		if code, ended := t.cloud.exited(); ended {
+			t.cloud.blameExit()
 			gomega.StopTrying(fmt.Sprintf("the cloud ended with code %d:\n%s", code, t.cloud.tail())).Now()
 		}
 		_, err := t.Operator.Status(context.Background())
@@ -135,31 +152,55 @@ func (t *Twin) StartNode() {
 	gomega.Expect(err).NotTo(gomega.HaveOccurred())
 	token, err := t.Operator.NewNodeToken(ctx)
 	gomega.Expect(err).NotTo(gomega.HaveOccurred())
+	t.watchMedia()
 	command := []string{"node", "--id", nodeID, "--state", t.NodeDir(), "--cloud", status.NodeLink, "--token", token}
-	t.node = t.run("node", append(command, t.nodeFlags...)...)
+	if t.lease == nil {
+		t.lease = t.admit(nodeID)
+	}
+	t.node = t.run("node", t.lease, slices.Concat(command, t.memoryFlags(), t.nodeFlags)...)
+	t.note(t.node, t.NodeDir())
 	t.awaitNode(begun, t.node.done)
+}
+
+// startedNode is a node's process with its state folder.
+type startedNode struct {
+	process *process
+	state   string
+}
+
+// note remembers a node's process, for who wants to end it by hand.
+func (t *Twin) note(p *process, state string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.nodes = append(t.nodes, startedNode{p, state})
 }
 
 // awaitNode returns when the node has connected since begun, which the cloud may not have seen go; ended is closed when
 // it never will.
 func (t *Twin) awaitNode(begun time.Time, ended <-chan struct{}) {
 	ginkgo.GinkgoHelper()
+	t.awaitConnected(nodeID, begun, ended, t.nodeTail)
+}
+
+// awaitConnected is awaitNode for any node; tail tells what its process said last.
+func (t *Twin) awaitConnected(id string, begun time.Time, ended <-chan struct{}, tail func() string) {
+	ginkgo.GinkgoHelper()
 	gomega.Eventually(func(g gomega.Gomega) {
 		select {
 		case <-ended:
-			gomega.StopTrying("the node ended: " + t.nodeTail()).Now()
+			gomega.StopTrying("the node ended: " + tail()).Now()
 		default:
 		}
 		events, err := t.Events()
 		g.Expect(err).NotTo(gomega.HaveOccurred())
 		g.Expect(slices.ContainsFunc(events, func(ev journal.Event) bool {
-			return ev.Kind == "node.connected" && ev.Subject == nodeID && ev.Time.After(begun)
-		})).To(gomega.BeTrue(), "node.connected of "+nodeID)
+			return ev.Kind == "node.connected" && ev.Subject == id && ev.Time.After(begun)
+		})).To(gomega.BeTrue(), "node.connected of "+id)
 		status, err := t.Operator.Status(context.Background())
 		g.Expect(err).NotTo(gomega.HaveOccurred())
 		g.Expect(status.Nodes).To(gomega.ContainElement(gomega.And(
-			gomega.HaveField("ID", nodeID), gomega.HaveField("State", "up"))))
-	}).WithTimeout(startTimeout).WithPolling(pollInterval).Should(gomega.Succeed(), "the node's start")
+			gomega.HaveField("ID", id), gomega.HaveField("State", "up"))))
+	}).WithTimeout(startTimeout).WithPolling(pollInterval).Should(gomega.Succeed(), "the start of %s", id)
 }
 
 // nodeTail is what the node's process said last.
@@ -167,6 +208,7 @@ func (t *Twin) nodeTail() string {
 	if t.node == nil {
 		return "it has no log of its own"
 	}
+	t.node.blameExit()
 	return t.node.tail()
 }
 
@@ -199,7 +241,7 @@ func (t *Twin) connect() {
 // As returns an AWS configuration for other credentials. Nothing is tried twice, so that a spec sees every answer.
 func (t *Twin) As(accessKeyID, secret, token string) aws.Config {
 	return aws.Config{Region: "us-east-1", BaseEndpoint: aws.String(t.baseURL), RetryMaxAttempts: 1,
-		Credentials: credentials.NewStaticCredentialsProvider(accessKeyID, secret, token)}
+		HTTPClient: wholeAnswers(), Credentials: credentials.NewStaticCredentialsProvider(accessKeyID, secret, token)}
 }
 
 // Command runs the program under test with args on this twin and returns its exit code and what it printed.
@@ -228,9 +270,14 @@ func (t *Twin) name(prefix string) string {
 	return fmt.Sprintf("%s-%d", prefix, t.made)
 }
 
-// stop ends node and cloud, with all guests, and fails the suite when something is left.
+// stop ends node and cloud, with all guests, and fails the suite when something is left or a key is where none may be.
 func (t *Twin) stop() {
 	ginkgo.GinkgoHelper()
+	if t.kept.Load() {
+		fmt.Print(t.wayIn())
+		return
+	}
+	leaks := t.FindLeaks()
 	for _, p := range []*process{t.node, t.cloud} {
 		if p != nil {
 			p.end(startTimeout)
@@ -241,5 +288,7 @@ func (t *Twin) stop() {
 	code, _, stderr = t.command(context.Background(), "node", "--remove", "--state", t.NodeDir())
 	gomega.Expect(code).To(gomega.BeZero(), "remove the node: %s", stderr)
 	gomega.Expect(t.GuestProcesses(t.dir)).To(gomega.BeEmpty(), "guests that outlive their twin")
+	gomega.Expect(t.lease.Release()).To(gomega.Succeed())
 	gomega.Expect(os.RemoveAll(t.dir)).To(gomega.Succeed())
+	gomega.Expect(leaks).NotTo(gomega.HaveOccurred(), "search for the run's private keys")
 }

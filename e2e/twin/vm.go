@@ -95,16 +95,22 @@ func Processes(name string) []string {
 // GuestProcess returns the QEMU process of an instance.
 func (t *Twin) GuestProcess(instance string) int {
 	ginkgo.GinkgoHelper()
+	return ProcessOf("qemu-system", instance)
+}
+
+// ProcessOf returns the process whose command line holds both texts; each of its arguments ends with a zero byte.
+func ProcessOf(kind, name string) int {
+	ginkgo.GinkgoHelper()
 	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
 	gomega.Expect(err).NotTo(gomega.HaveOccurred())
 	for _, file := range files {
 		line, err := os.ReadFile(file)
-		if err == nil && strings.Contains(string(line), "qemu-system") && strings.Contains(string(line), instance) {
+		if err == nil && strings.Contains(string(line), kind) && strings.Contains(string(line), name) {
 			pid, err := strconv.Atoi(filepath.Base(filepath.Dir(file)))
 			gomega.Expect(err).NotTo(gomega.HaveOccurred())
 			return pid
 		}
 	}
-	ginkgo.Fail("no QEMU process names " + instance)
+	ginkgo.Fail(fmt.Sprintf("no process of %q names %s", kind, name))
 	return 0
 }

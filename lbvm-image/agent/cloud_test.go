@@ -40,6 +40,7 @@ const (
 // fakeCloud is the other end of every wire of an LBVM: metadata service, iam and elb, built on the server side of
 // keydelivery. Its switches make it fail in the ways that clouds do.
 type fakeCloud struct {
+	publicKey string // that metadata tell
 	t         *testing.T
 	net       *memnet.Network
 	authority *keydelivery.Authority
@@ -147,6 +148,10 @@ func (c *fakeCloud) serveMetadata(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	switch r.URL.Path {
+	case "/latest/meta-data/public-keys/":
+		_, _ = io.WriteString(w, "0=login")
+	case "/latest/meta-data/public-keys/0/openssh-key":
+		_, _ = io.WriteString(w, c.publicKey)
 	case "/latest/meta-data/instance-id":
 		_, _ = io.WriteString(w, guestID)
 	case "/latest/meta-data/iam/security-credentials/":

@@ -18,7 +18,7 @@ const (
 	StageNetwork        = "network"          // addr
 	StageReadyForMedium = "ready-for-medium" // lbvm only, as all up to StageListenerClosed
 	StageRehearsed      = "rehearsed"        // a template's copy alone, after a medium that asked for it
-	StageMediumRead     = "medium-read"      // instance
+	StageMediumRead     = "medium-read"      // instance, credential (which of the node's media)
 	StageMediumRefused  = "medium-refused"   // reason; a new medium did not fit, the old identity stays
 	StageCredentials    = "credentials"      // role
 	StageListeners      = "listeners"        // revision, count
@@ -26,8 +26,12 @@ const (
 	StageServing        = "serving"          // lbvm: listener, protocol; web: port
 	StageListenerFailed = "listener-failed"  // listener, reason
 	StageListenerClosed = "listener-closed"  // listener
-	StageFailed         = "failed"           // reason; the guest stops
-	StagePowerOff       = "power-off"
+	StageSSH            = "ssh"              // port, fingerprint; web only, with a key pair
+	// Either counts: listener, begun, failed, reason (of the last failure). Or a single one, as far as there are not too
+	// many: listener, result (ok or failed), version, cipher, sni, resumed, or the failure's reason.
+	StageHandshakes = "tls-handshakes"
+	StageFailed     = "failed" // reason; the guest stops
+	StagePowerOff   = "power-off"
 )
 
 // MilestonePrefix starts each line of the console that is a milestone; one JSON object follows.

@@ -300,7 +300,7 @@ func (c *client) get(target string) (int, string) {
 
 // presented returns the fingerprint that a fresh handshake is shown, or "" when there is none.
 func presented(cloud *fakeCloud, port int) string {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	conn, err := cloud.net.Host(gatewayIP).Dial(ctx, "tcp", net.JoinHostPort(guestIP, strconv.Itoa(port)))
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"sync"
 	"time"
 
@@ -78,18 +79,20 @@ func (vm *lbvm) run(ctx context.Context) error {
 	if err := vm.world.seed(id.medium.Boot); err != nil {
 		return err
 	}
-	vm.world.Console.Milestone(StageMediumRead, slog.String("instance", vm.instanceID))
+	vm.tellRead(id)
 	if err := vm.world.become(ctx, id.medium.Boot); err != nil {
 		return err
 	}
 
-	vm.metadata = metadata.New(metadata.Config{BaseURL: vm.world.MetadataURL, Dial: vm.world.Dial})
+	boot := id.medium.Boot
+	vm.metadata = metadata.New(metadata.Config{
+		BaseURL: vm.world.MetadataURL, Dial: vm.world.Dial, Traceparent: boot.Traceparent,
+	})
 	defer vm.metadata.Close()
 	vm.roles = metadata.NewSource(vm.metadata, vm.world.Now)
-	boot := id.medium.Boot
 	vm.control, err = control.New(control.Config{
 		IAM: boot.Endpoints["iam"], ELB: boot.Endpoints["elb"], Region: boot.Region, CAPEM: []byte(boot.CAPEM),
-		Dial: vm.world.Dial, Now: vm.world.Now, Credentials: vm.roles,
+		Dial: vm.world.Dial, Now: vm.world.Now, Credentials: vm.roles, Traceparent: boot.Traceparent,
 	})
 	if err != nil {
 		return &fatal{phrase: "medium: " + oneLine(err.Error()), cause: err}
@@ -178,11 +181,36 @@ func (vm *lbvm) syncClock(ctx context.Context) error {
 	return nil
 }
 
+// tellHandshake tells of one.
+func (vm *lbvm) tellHandshake(port int, h balancer.Handshake) {
+	attributes := []slog.Attr{slog.String("listener", strconv.Itoa(port))}
+	if h.Failure != "" {
+		attributes = append(attributes, slog.String("result", "failed"), slog.String("reason", h.Failure))
+	} else {
+		attributes = append(attributes, slog.String("result", "ok"), slog.String("version", h.Version),
+			slog.String("cipher", h.Cipher), slog.String("sni", h.ServerName),
+			slog.String("resumed", strconv.FormatBool(h.Resumed)))
+	}
+	vm.world.Console.Milestone(StageHandshakes, attributes...)
+}
+
+func (vm *lbvm) tellHandshakes(port int, h balancer.Handshakes) {
+	attributes := []slog.Attr{
+		slog.String("listener", strconv.Itoa(port)), slog.String("begun", strconv.FormatUint(h.Begun, 10)),
+	}
+	if h.Failed > 0 {
+		attributes = append(attributes, slog.String("failed", strconv.FormatUint(h.Failed, 10)),
+			slog.String("reason", h.Failure))
+	}
+	vm.world.Console.Milestone(StageHandshakes, attributes...)
+}
+
 // serve does the guest's work until ctx or the identity ends.
 func (vm *lbvm) serve(ctx context.Context) error {
 	var err error
 	vm.balancer, err = balancer.New(balancer.Config{
 		Dial: vm.world.Dial, Connections: vm.world.Connections, Logger: vm.world.Logger,
+		Handshakes: vm.tellHandshakes, Handshake: vm.tellHandshake,
 	})
 	if err != nil {
 		return err
@@ -258,8 +286,18 @@ func (vm *lbvm) renew(ctx context.Context) error {
 		return err
 	}
 	vm.identities.replace(id)
-	vm.world.Console.Milestone(StageMediumRead, slog.String("instance", vm.instanceID))
+	vm.tellRead(id)
 	return nil
+}
+
+// tellRead tells that the guest has taken the identity of a medium, and of which: another one may be in the drive by
+// now.
+func (vm *lbvm) tellRead(id *identity) {
+	attributes := []slog.Attr{slog.String("instance", vm.instanceID)}
+	if credential := id.medium.Boot.Credential; credential != "" {
+		attributes = append(attributes, slog.String("credential", oneLine(credential)))
+	}
+	vm.world.Console.Milestone(StageMediumRead, attributes...)
 }
 
 // watchExpiry ends the guest when its identity ends: a new guest with a new one takes its place.

@@ -12,9 +12,11 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/cloudtwin/cloudtwin/cloud/keydelivery"
 	"github.com/cloudtwin/cloudtwin/lbvm-image/agent/metadata"
 )
 
@@ -43,6 +45,8 @@ type Echo struct {
 //	POST /control/recover  and back
 //	any  other path        Echo as JSON, or as plain text to who accepts text/plain but not JSON
 //
+// People with the instance's key pair log in by SSH on port 22 (ssh.go).
+//
 // With World.Become it waits for its medium first, to learn which machine it is.
 //
 // It returns when ctx ends (nil) or when it cannot serve, and then switches the machine off like RunLBVM.
@@ -59,12 +63,18 @@ func RunWeb(ctx context.Context, world World) error {
 }
 
 func runWeb(ctx context.Context, world World) error {
+	var boot keydelivery.Boot
+	var err error
 	if world.Become != nil {
-		if _, err := world.takeBoot(ctx); err != nil {
+		if boot, err = world.takeBoot(ctx); err != nil {
 			return err
 		}
 	}
-	site, err := newSite(ctx, world)
+	client := metadata.New(metadata.Config{
+		BaseURL: world.MetadataURL, Dial: world.Dial, Traceparent: boot.Traceparent,
+	})
+	defer client.Close()
+	site, err := newSite(ctx, world, client)
 	if err != nil {
 		return err
 	}
@@ -85,6 +95,12 @@ func runWeb(ctx context.Context, world World) error {
 		serveErr = server.Serve(listener)
 	}()
 	world.Console.Milestone(StageServing, slog.String("port", strconv.Itoa(site.port)))
+	ctx, stop := context.WithCancel(ctx)
+	site.powerOff = stop
+	var people sync.WaitGroup
+	people.Go(func() { site.serveSSH(ctx, world, client) })
+	defer people.Wait()
+	defer stop()
 	select {
 	case <-ended:
 		return &fatal{phrase: "port broke", cause: serveErr}
@@ -101,6 +117,7 @@ func runWeb(ctx context.Context, world World) error {
 
 // site is what the web guest knows and its switch.
 type site struct {
+	about
 	instance string
 	text     string
 	port     int
@@ -108,13 +125,13 @@ type site struct {
 }
 
 // newSite asks the metadata service until it answers.
-func newSite(ctx context.Context, world World) (*site, error) {
-	client := metadata.New(metadata.Config{BaseURL: world.MetadataURL, Dial: world.Dial})
-	defer client.Close()
+func newSite(ctx context.Context, world World, client *metadata.Client) (*site, error) {
+	began := world.Now()
 	pause := backoff{first: firstRetry, max: maxRetry}
 	for {
 		s, err := askSite(ctx, client)
 		if err == nil {
+			s.about = about{hostname: s.instance, began: began}
 			return s, nil
 		}
 		world.Logger.Warn("metadata service not asked", "error", err)

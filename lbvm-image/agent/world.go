@@ -3,12 +3,14 @@ package agent
 import (
 	"context"
 	"errors"
+	"io"
 	"io/fs"
 	"log/slog"
 	"net"
 	"time"
 
 	"github.com/cloudtwin/cloudtwin/cloud/keydelivery"
+	"github.com/cloudtwin/cloudtwin/lbvm-image/agent/sshd"
 )
 
 // DefaultMetadataURL is where the instance metadata service answers in a guest's network.
@@ -40,6 +42,11 @@ type World struct {
 	Console Console
 	// Logger takes what is worth reading but no milestone. Nil: dropped.
 	Logger *slog.Logger
+	// Terminal is the console for text that is no milestone, each in one Write call. Nil: it is dropped.
+	Terminal io.Writer
+	// Shell runs what people who log in want to have run; only a web guest lets anybody in. Nil: the few commands of
+	// package shell.
+	Shell sshd.Run
 	// PowerOff switches the machine off. It is the last thing the agent does, after the milestone "power-off", and
 	// it may not return. Nil: the agent just returns.
 	PowerOff func()

@@ -75,7 +75,11 @@ func (b *build) run(ctx context.Context) ([]Image, error) {
 		if err := ctx.Err(); err != nil {
 			return nil, fail("build image "+string(f), err, "")
 		}
-		image, err := b.image(f, agent, k)
+		programs, err := b.programs(ctx, f)
+		if err != nil {
+			return nil, err
+		}
+		image, err := b.image(f, agent, k, programs)
 		if err != nil {
 			return nil, fail("build image "+string(f), err, "")
 		}
@@ -85,8 +89,8 @@ func (b *build) run(ctx context.Context) ([]Image, error) {
 }
 
 // image makes one image unless the one that is there has the same inputs and is whole.
-func (b *build) image(f Flavour, agent []byte, k *kernel) (Image, error) {
-	m := describe(f, agent, k)
+func (b *build) image(f Flavour, agent []byte, k *kernel, programs []program) (Image, error) {
+	m := describe(f, agent, k, programs)
 	if old, err := Inspect(b.cfg.OutDir, string(f)); err == nil && old.Manifest.InputDigest == m.InputDigest {
 		return old, nil
 	}
@@ -99,8 +103,11 @@ func (b *build) image(f Flavour, agent []byte, k *kernel) (Image, error) {
 	if err := os.Chmod(tmp, 0o755); err != nil { //nolint:gosec // G302: readable for the user that runs QEMU
 		return Image{}, fmt.Errorf("make image folder: %w", err)
 	}
-	initrd, err := initramfs(f, agent, k.modules)
+	initrd, err := initramfs(f, agent, modulesFor(f, k.modules), programs...)
 	if err != nil {
+		return Image{}, err
+	}
+	if err := b.cfg.fits(len(initrd)); err != nil {
 		return Image{}, err
 	}
 	if err := writeFile(filepath.Join(tmp, InitrdFile), initrd); err != nil {
@@ -130,7 +137,7 @@ func (b *build) image(f Flavour, agent []byte, k *kernel) (Image, error) {
 }
 
 // describe makes the manifest of an image that is to be built: everything but its outputs.
-func describe(f Flavour, agent []byte, k *kernel) Manifest {
+func describe(f Flavour, agent []byte, k *kernel, programs []program) Manifest {
 	m := Manifest{
 		FormatVersion: FormatVersion,
 		Name:          string(f),
@@ -141,9 +148,12 @@ func describe(f Flavour, agent []byte, k *kernel) Manifest {
 	if k.pkg != nil {
 		m.Inputs = append(m.Inputs, *k.pkg)
 	}
-	for _, mod := range k.modules {
+	for _, mod := range modulesFor(f, k.modules) {
 		m.Modules = append(m.Modules, mod.Name)
 		m.Inputs = append(m.Inputs, File{Name: "module " + mod.Name, Size: int64(len(mod.data)), SHA256: mod.SHA256})
+	}
+	for _, p := range programs {
+		m.Inputs = append(m.Inputs, p.from)
 	}
 	parts := []string{fmt.Sprint(FormatVersion), vmlinuxFormat, m.Name, m.Cmdline, strings.Join(m.Modules, " ")}
 	for _, in := range m.Inputs {

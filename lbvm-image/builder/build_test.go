@@ -348,6 +348,19 @@ func TestBuildRefusals(t *testing.T) {
 	}
 }
 
+func TestOwnAgentsLeaveTheSmallestGuestRoom(t *testing.T) {
+	own, given := Config{SourceDir: "/src"}, Config{AgentBinary: "/agent"}
+	if err := own.fits(maxOwnInitramfs); err != nil {
+		t.Errorf("as large as may be: %v", err)
+	}
+	if err := own.fits(maxOwnInitramfs + 1); !errors.Is(err, ErrTooLarge) {
+		t.Errorf("a byte more: %v, want ErrTooLarge", err)
+	}
+	if err := given.fits(MaxInitramfs); err != nil {
+		t.Errorf("somebody else's: %v", err)
+	}
+}
+
 // listing lists the visible entries of a folder that may be missing.
 func listing(dir string) []string {
 	entries, _ := os.ReadDir(dir)

@@ -24,8 +24,14 @@ func Flavours() []Flavour { return []Flavour{LBVM, Web} }
 // DefaultKernelPackage is Debian's meta package of the generic kernel.
 const DefaultKernelPackage = "linux-image-amd64"
 
-// MaxInitramfs bounds an initramfs, in bytes: a guest of 96 MB holds it twice while it boots.
-const MaxInitramfs = 15 << 20
+// MaxInitramfs bounds an initramfs, in bytes. A suite's own image may need an instance type with more memory than the
+// product's do.
+const MaxInitramfs = 20 << 20
+
+// maxOwnInitramfs bounds those with the product's own agent. A guest holds its initramfs twice while it boots: 15.7 MB
+// fit into 96 MB, of which the last half is kept free for kernels to come; with 16.8 MB the kernel panics for want of
+// memory.
+const maxOwnInitramfs = 29 << 19
 
 // Config says what to build from what. OutDir and one of AgentBinary and SourceDir are needed; the zero value of all
 // else is usable.
@@ -44,6 +50,9 @@ type Config struct {
 	// (/lib/modules/RELEASE). Both or none.
 	KernelPath string
 	ModulesDir string
+	// BusyBox is a static linux/amd64 BusyBox, with which people who log in to a web guest work. When empty, it is
+	// Debian's, or with KernelPath there is none.
+	BusyBox string
 	// AgentBinary is a static linux/amd64 binary of cmd/lbvm-agent. When empty, it is built from SourceDir.
 	AgentBinary string
 	// SourceDir is the root folder of this repository, for building the agent with the go tool.
@@ -78,6 +87,14 @@ func (c Config) Validate() error {
 		seen[f] = true
 	}
 	return errors.Join(errs...)
+}
+
+// fits refuses an initramfs of the product's own agent that a guest of the smallest instance type could not boot from.
+func (c Config) fits(initramfs int) error {
+	if c.AgentBinary == "" && initramfs > maxOwnInitramfs {
+		return fmt.Errorf("%w: %d bytes, at most %d fit into a guest of 96 MB twice", ErrTooLarge, initramfs, maxOwnInitramfs)
+	}
+	return nil
 }
 
 func (c Config) withDefaults() (Config, error) {

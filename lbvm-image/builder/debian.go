@@ -64,7 +64,7 @@ func resolveKernel(ctx context.Context, name string) (debianPackage, error) {
 }
 
 func queryPackage(ctx context.Context, name string) (debianPackage, error) {
-	op := "find kernel package " + name
+	op := "find package " + name
 	out, err := runTool(ctx, aptQueryTimeout, "", "apt-cache", "show", "--no-all-versions", "--", name)
 	if errors.Is(err, exec.ErrNotFound) {
 		return debianPackage{}, fail(op, fmt.Errorf("%w: %w", ErrNoApt, err),
@@ -119,7 +119,7 @@ func parsePackage(stanza []byte) (debianPackage, error) {
 // download gets the package into the cache folder unless it is there, and returns its path. apt checks the signature
 // of its lists, and the file is compared with the SHA-256 in them.
 func (b *build) download(ctx context.Context, p debianPackage) (string, error) {
-	op := "download kernel package " + p.name
+	op := "download package " + p.name
 	target := filepath.Join(b.cfg.CacheDir, p.file())
 	if sum, err := fileSum(target); err == nil && sum.SHA256 == p.sha256 {
 		return target, nil

@@ -51,7 +51,7 @@ func fakeApt(t *testing.T) (cfg Config, deb string, steps *[]string) {
 	bin := filepath.Join(dir, "bin")
 	scripts := map[string]string{
 		"apt-cache": `for last; do :; done; cd "` + dir + `"; cat "$last" 2>&- || { echo "E: No packages" >&2; exit 100; }`,
-		"apt-get":   `cp "` + dir + `"/*.deb .`,
+		"apt-get":   `for last; do :; done; cp "` + dir + `/${last%%=*}"_*.deb .`,
 	}
 	for name, script := range scripts {
 		writeTree(t, bin, map[string][]byte{name: []byte("#!/bin/sh\n" + script + "\n")})
@@ -61,6 +61,7 @@ func fakeApt(t *testing.T) (cfg Config, deb string, steps *[]string) {
 	}
 	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
 	cfg.KernelPath, cfg.ModulesDir = "", ""
+	cfg.BusyBox = cfg.AgentBinary // any static program
 	return cfg, deb, steps
 }
 

@@ -22,7 +22,9 @@ var (
 	ErrNoModule = errors.New("kernel module is missing")
 	// ErrNoAgent means that there is no agent to put into the image, or that it is no static x86-64 binary.
 	ErrNoAgent = errors.New("agent binary is not usable")
-	// ErrTooLarge means that an initramfs would exceed MaxInitramfs.
+	// ErrNoBusyBox means that there is no BusyBox to put into the web image, or that it is no static x86-64 binary.
+	ErrNoBusyBox = errors.New("BusyBox is not usable")
+	// ErrTooLarge means that an initramfs would exceed MaxInitramfs, or be more than a guest has memory for.
 	ErrTooLarge = errors.New("initramfs is too large")
 	// ErrDiskFull means that the cache or image folder has no space left.
 	ErrDiskFull = errors.New("no space left")

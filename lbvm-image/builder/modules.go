@@ -23,12 +23,15 @@ type module struct {
 	Name   string `json:"name"`   // as the kernel writes it, with underscores
 	SHA256 string `json:"sha256"` // of the file as it was found
 	data   []byte
+	// display is set for what only a guest with a display loads.
+	display bool
 }
 
 // wantedModule is one that a guest loads.
 type wantedModule struct {
 	name     string
 	optional bool // a guest starts without it
+	display  bool // only a guest with a display loads it
 }
 
 // wantedModules lists what a guest loads, in that order, dependencies apart. The network comes first: the agent waits
@@ -39,7 +42,18 @@ func wantedModules() []wantedModule {
 		{name: "virtio_net"},
 		{name: "virtio_rng", optional: true},
 		{name: "button", optional: true}, // the ACPI power button, by which the hypervisor asks the guest to stop
+		// The firmware (qboot) leaves the VGA adapter without a mode, so that the kernel's own text console finds nothing.
+		{name: "bochs", optional: true, display: true},
 	}
+}
+
+// modulesFor are those that an image carries. A load balancer's guest has no display: nobody looks at it, and what it
+// cannot load cannot be attacked.
+func modulesFor(f Flavour, all []module) []module {
+	if f == Web {
+		return all
+	}
+	return slices.DeleteFunc(slices.Clone(all), func(m module) bool { return m.display })
 }
 
 // moduleTree is a kernel's folder of modules (lib/modules/RELEASE).
@@ -93,7 +107,7 @@ func moduleName(path string) (string, bool) {
 // kernel is left out.
 func (t *moduleTree) pick(wanted []wantedModule) ([]module, error) {
 	var picked []module
-	done := map[string]bool{}
+	done, display := map[string]bool{}, false
 	var add func(name string, from []string) error
 	add = func(name string, from []string) error {
 		if done[name] || t.builtin[name] {
@@ -110,6 +124,7 @@ func (t *moduleTree) pick(wanted []wantedModule) ([]module, error) {
 		if err != nil {
 			return err
 		}
+		m.display = display
 		for _, d := range depends {
 			if err := add(d, append(slices.Clone(from), name)); err != nil {
 				return err
@@ -123,6 +138,7 @@ func (t *moduleTree) pick(wanted []wantedModule) ([]module, error) {
 		if _, there := t.files[w.name]; !there && w.optional {
 			continue
 		}
+		display = w.display
 		if err := add(w.name, nil); err != nil {
 			return nil, err
 		}

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/cloudtwin/cloudtwin/fixtures/bounded"
 )
 
 func TestParseMilestone(t *testing.T) {
@@ -96,24 +98,26 @@ func FuzzConsole(f *testing.F) {
 	f.Add([]byte("@cloudtwin {\"stage\":\"x\",\"t\":1e309,\"a\":null}\r\n\xff\xfe"))
 	f.Add(bytes.Repeat([]byte("@cloudtwin "), 1000))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		var tl Tail
-		var total int64
-		err := Scan(bytes.NewReader(data), func(line []byte) {
-			if len(line) > MaxLine {
-				t.Fatalf("a line of %d bytes", len(line))
+		bounded.Memory(t, len(data), func() {
+			var tl Tail
+			var total int64
+			err := Scan(bytes.NewReader(data), func(line []byte) {
+				if len(line) > MaxLine {
+					t.Fatalf("a line of %d bytes", len(line))
+				}
+				tl.Add(line)
+				m, ok := Parse(line, time.Unix(0, 0))
+				if ok && (m.GetStage() == "" || len(m.GetAttributes()) > maxAttributes+1 || m.GetAttributes()["t"] == "") {
+					t.Fatalf("milestone %v", m)
+				}
+				if ok && !Same(m, m) {
+					t.Fatal("a milestone is not the same as itself")
+				}
+			}, func(n int64) { total = n })
+			if err != nil || total != int64(len(data)) {
+				t.Fatalf("%d bytes of %d, %v", total, len(data), err)
 			}
-			tl.Add(line)
-			m, ok := Parse(line, time.Unix(0, 0))
-			if ok && (m.GetStage() == "" || len(m.GetAttributes()) > maxAttributes+1 || m.GetAttributes()["t"] == "") {
-				t.Fatalf("milestone %v", m)
-			}
-			if ok && !Same(m, m) {
-				t.Fatal("a milestone is not the same as itself")
-			}
-		}, func(n int64) { total = n })
-		if err != nil || total != int64(len(data)) {
-			t.Fatalf("%d bytes of %d, %v", total, len(data), err)
-		}
-		_ = tl.String()
+			_ = tl.String()
+		})
 	})
 }

@@ -30,7 +30,9 @@ func (g *guest) attach(life context.Context) {
 	err = g.c.cfg.Network.Attach(life, port)
 	if err != nil && !errors.Is(err, vnet.ErrAttached) {
 		g.log.Error("attach network", "error", err)
+		return
 	}
+	g.capture()
 }
 
 func hostname(inst *nodelink.Instance) string {

@@ -120,7 +120,7 @@ func BenchmarkMedium(b *testing.B) {
 	w := newWorld(b)
 	defer w.remove()
 	inst := w.lbvm()
-	c := &Controller{cfg: Config{NodeID: nodeID, Key: w.key}.withDefaults(), services: services()}
+	c := &Controller{cfg: Config{NodeID: nodeID, Keys: w.keys}.withDefaults(), services: services()}
 	var err error
 	if c.media, err = openMedia(w.media); err != nil {
 		b.Fatal(err)

@@ -125,9 +125,21 @@ func TestANewCredentialForARunningGuest(t *testing.T) {
 		if string(first.LBKey) == string(second.LBKey) || string(first.Boot.Entropy) == string(second.Boot.Entropy) {
 			t.Error("the new medium has the old key or the old entropy")
 		}
-		m.say(t, stage("medium-read", 5))
+		if second.Boot.Credential != renewed.GetCredential().Fingerprint() {
+			t.Errorf("the medium names the credential %q", second.Boot.Credential)
+		}
+		// What the guest says late of the first one is no word on the second.
+		m.say(t, stage("medium-read", 4, "credential", first.Boot.Credential))
+		pass(time.Second)
+		if m.drive() == "" || strings.Count(w.cloud.told(id), "medium-wiped/read") != 1 {
+			t.Errorf("the second medium went when the first had been read: %s", w.cloud.told(id))
+		}
+		m.say(t, stage("medium-read", 5, "credential", second.Boot.Credential))
 		pass(time.Second)
 		w.wantNoMedia()
+		if n := strings.Count(w.cloud.told(id), "medium-wiped/read"); n != 2 {
+			t.Errorf("%d media were told to be read, want 2: %s", n, w.cloud.told(id))
+		}
 	})
 }
 

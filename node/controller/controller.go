@@ -12,16 +12,11 @@ package controller
 import (
 	"cmp"
 	"context"
-	"crypto/ecdsa"
-	"crypto/rand"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/netip"
 	"os"
-	"path/filepath"
-	"runtime"
 	"sync"
 	"time"
 
@@ -40,128 +35,23 @@ type Network interface {
 	Forward(addr netip.AddrPort, target string)
 }
 
-// Config of a Controller. NodeID, Key, Driver, Network, Cloud, Images, Dir, SocketDir and MediaDir are required.
-type Config struct {
-	NodeID  string
-	Key     *ecdsa.PrivateKey // NODEPK
-	Driver  hypervisor.Driver
-	Network Network
-	Cloud   nodelink.NodeLinkClient
-	// Images holds a folder per guest image: vmlinux, initramfs.img, manifest.json.
-	Images string
-	// Dir keeps a folder per machine; made with mode 0700.
-	Dir string
-	// SocketDir holds the guests' network sockets; made with mode 0700. Short enough for a socket's path.
-	SocketDir string
-	// MediaDir is where media are made: memory-backed (tmpfs or ramfs), mode 0700; made when missing.
-	MediaDir string
-	// Status tells the node's capacity; asked at every heartbeat. The controller adds the images and what a guest takes.
-	// Default: no capacity.
-	Status func() *nodelink.NodeStatus
-	// Guests is how guests come to life; default GuestsCold.
-	Guests GuestMode
-	// TemplateDir keeps the templates of forks; required with GuestsFork.
-	TemplateDir string
-	// Pooled is how many forks of each image's default shape are kept ready, paused; default none.
-	Pooled int
-	// ColdBoots is how many guests may boot at once; default one per core. More starve each other's timer
-	// calibration without KVM.
-	ColdBoots int
-	// Forks is how many forks, or simulated guests, may start at once; default some for each core.
-	Forks int
-	// FreeMemory tells the host's available memory in MB; ok is false when it is not known. Default: not known.
-	FreeMemory func() (mb int, ok bool)
-	// MemoryMargin is how much of the host's memory no start may take, in MB; default 512.
-	MemoryMargin int
-	// MediumLife is the longest time that a credential medium exists; default 120 s.
-	MediumLife time.Duration
-	// BootTimeout is how long a guest may take to its first milestone; default what the driver says, or 60 s.
-	BootTimeout time.Duration
-	// Heartbeat is the pause between reports when nothing happens; default 5 s.
-	Heartbeat time.Duration
-	// Entropy is where the media's random seeds come from; default crypto/rand.
-	Entropy io.Reader
-	Logger  *slog.Logger // default: silence
-}
-
-// Validate reports everything that is wrong with c at once.
-func (c Config) Validate() error {
-	var errs []error
-	missing := func(absent bool, name string) {
-		if absent {
-			errs = append(errs, fmt.Errorf("controller: %s is required", name))
-		}
-	}
-	missing(c.Key == nil, "Key")
-	missing(c.Driver == nil, "Driver")
-	missing(c.Network == nil, "Network")
-	missing(c.Cloud == nil, "Cloud")
-	missing(c.Images == "", "Images")
-	missing(c.Dir == "", "Dir")
-	missing(c.SocketDir == "", "SocketDir")
-	missing(c.MediaDir == "", "MediaDir")
-	if err := nodelink.CheckNodeID(c.NodeID); err != nil {
-		errs = append(errs, fmt.Errorf("controller: %w", err))
-	}
-	if longest := len(filepath.Join(c.SocketDir, "i-0123456789abcdef0"+socketSuffix)); longest > hypervisor.MaxSocketPath {
-		errs = append(errs, fmt.Errorf("controller: SocketDir %s is %d bytes too long for a socket's path",
-			c.SocketDir, longest-hypervisor.MaxSocketPath))
-	}
-	if c.ColdBoots < 0 || c.MediumLife < 0 || c.BootTimeout < 0 || c.Heartbeat < 0 {
-		errs = append(errs, errors.New("controller: ColdBoots and times must not be negative"))
-	}
-	if c.Pooled < 0 || c.Forks < 0 || c.MemoryMargin < 0 {
-		errs = append(errs, errors.New("controller: Pooled, Forks and MemoryMargin must not be negative"))
-	}
-	missing(c.Guests == GuestsFork && c.TemplateDir == "", "TemplateDir")
-	errs = append(errs, c.Guests.validate())
-	return errors.Join(errs...)
-}
-
-func (c Config) withDefaults() Config {
-	if c.Status == nil {
-		c.Status = func() *nodelink.NodeStatus { return &nodelink.NodeStatus{} }
-	}
-	if c.ColdBoots == 0 {
-		c.ColdBoots = runtime.NumCPU()
-	}
-	if c.Guests == "" {
-		c.Guests = GuestsCold
-	}
-	if c.Forks == 0 {
-		c.Forks = c.Guests.startsPerCore() * runtime.NumCPU()
-	}
-	if c.FreeMemory == nil {
-		c.FreeMemory = func() (int, bool) { return 0, false }
-	}
-	if c.MemoryMargin == 0 {
-		c.MemoryMargin = 512
-	}
-	if c.MediumLife == 0 {
-		c.MediumLife = 120 * time.Second
-	}
-	if c.Heartbeat == 0 {
-		c.Heartbeat = 5 * time.Second
-	}
-	if c.Entropy == nil {
-		c.Entropy = rand.Reader
-	}
-	if c.Logger == nil {
-		c.Logger = slog.New(slog.DiscardHandler)
-	}
-	return c
-}
+// ErrRemoved means that the cloud's operator removed this node. Its guests were ended.
+var ErrRemoved = errors.New("the node was removed from its cloud")
 
 // Controller runs one node's guests.
 type Controller struct {
-	cfg      Config
-	log      *slog.Logger
-	media    *mediaStore
-	files    machineFiles
-	reports  reporter
-	images   *images
-	workers  sync.WaitGroup
-	forwards forwarded
+	cfg        Config
+	log        *slog.Logger
+	media      *mediaStore
+	files      machineFiles
+	reports    reporter
+	happenings happenings
+	images     *images
+	workers    sync.WaitGroup
+	lives      sync.WaitGroup // of guests and strays, among the workers
+	forwards   forwarded
+	anew       chan struct{} // the connection is to be made anew
+	started    time.Time
 
 	admission *admission
 	templates *template.Manager // nil when guests are not forked
@@ -180,7 +70,7 @@ func New(cfg Config) (*Controller, error) {
 		return nil, err
 	}
 	cfg = cfg.withDefaults()
-	files := machineFiles{dir: cfg.Dir, sockets: cfg.SocketDir}
+	files := machineFiles{dir: cfg.Dir, sockets: cfg.SocketDir, disk: cfg.Trouble.Disk}
 	for _, dir := range []string{cfg.Dir, files.machines(), cfg.SocketDir} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, fmt.Errorf("make node folder: %w", err)
@@ -199,18 +89,28 @@ func New(cfg Config) (*Controller, error) {
 	}
 	c := &Controller{
 		cfg: cfg, log: cfg.Logger, media: media, images: images,
-		files:     machineFiles{dir: cfg.Dir, sockets: cfg.SocketDir},
+		files:     files,
 		admission: newAdmission(cfg.ColdBoots, cfg.Forks, cfg.MemoryMargin, cfg.FreeMemory),
 		guests:    map[string]*guest{}, strays: map[string]hypervisor.Machine{},
+		anew: make(chan struct{}, 1), started: time.Now(),
 	}
 	c.reports.init()
 	c.openTemplates()
 	return c, nil
 }
 
-// Run takes over the guests that an earlier process left, then follows the cloud's wishes until ctx ends. Guests
-// go on after that. The error says why it could not begin; the cloud being away is no error.
+// Run takes over the guests that an earlier process left, then follows the cloud's wishes until ctx ends. Guests go
+// on after that. The error says why it could not begin, or why the cloud wants nothing more of this node: ErrRemoved,
+// after the guests were ended, or what Config.OnRefused said. The cloud being away is no error.
 func (c *Controller) Run(ctx context.Context) error {
+	err := c.run(ctx)
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		return nil // asked to end while it began
+	}
+	return err
+}
+
+func (c *Controller) run(ctx context.Context) error {
 	// What every guest's goroutine hangs on: it ends before Run returns.
 	ctx, cancel := context.WithCancel(ctx)
 	defer c.workers.Wait()
@@ -222,12 +122,33 @@ func (c *Controller) Run(ctx context.Context) error {
 		return fmt.Errorf("follow the hypervisor's events: %w", err)
 	}
 	c.workers.Go(func() { c.dispatch(ctx, events) })
+	if err := c.followMonitors(ctx); err != nil {
+		return err
+	}
+	c.workers.Go(func() { c.countFrames(ctx) })
 	if err := c.takeOver(ctx); err != nil {
 		return err
 	}
 	c.warmTemplates(ctx)
-	c.syncLoop(ctx)
-	return nil
+	err = c.syncLoop(ctx)
+	if errors.Is(err, ErrRemoved) {
+		c.endAll(ctx)
+	}
+	return err
+}
+
+// endAll ends every guest here, its medium with it, and returns when they are gone, or when ctx ends.
+func (c *Controller) endAll(ctx context.Context) {
+	c.removeOthers(ctx, nil)
+	ended := make(chan struct{})
+	c.workers.Go(func() {
+		c.lives.Wait()
+		close(ended)
+	})
+	select {
+	case <-ended:
+	case <-ctx.Done():
+	}
 }
 
 // dispatch gives each event to its guest. A guest looks the state up itself, so a full mailbox loses nothing.
@@ -239,6 +160,7 @@ func (c *Controller) dispatch(ctx context.Context, events <-chan hypervisor.Even
 				return
 			}
 			if g := c.guest(ev.ID); g != nil {
+				c.machineChanged(&ev)
 				g.hear(ev)
 			}
 		case <-ctx.Done():
@@ -288,6 +210,10 @@ func (c *Controller) takeOver(ctx context.Context) error {
 	for _, r := range records {
 		machine := found[r.Instance.GetId()]
 		delete(found, r.Instance.GetId())
+		if r.Rebooting {
+			c.goOn(ctx, r, machine)
+			continue
+		}
 		if !r.Started {
 			c.undoStart(ctx, r.Instance.GetId(), machine)
 			continue
@@ -316,6 +242,7 @@ func (c *Controller) undoStart(ctx context.Context, id string, half hypervisor.M
 // add begins to look after an instance. machine is nil when it is to be started, or has ended if r says that it
 // was started before.
 func (c *Controller) add(ctx context.Context, r record, machine hypervisor.Machine) {
+	c.cfg.Trouble.GuestBegins(r.Instance)
 	g := newGuest(c, r)
 	c.mu.Lock()
 	c.guests[g.id] = g
@@ -324,7 +251,11 @@ func (c *Controller) add(ctx context.Context, r record, machine hypervisor.Machi
 	if machine != nil {
 		c.reports.state(g.id, stateRunning, "")
 	}
-	c.workers.Go(func() { g.run(ctx, machine) })
+	c.lives.Add(1)
+	c.workers.Go(func() {
+		defer c.lives.Done()
+		g.run(ctx, machine)
+	})
 }
 
 // forget drops an instance of which nothing is left.
@@ -332,6 +263,7 @@ func (c *Controller) forget(id string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.guests, id)
+	c.cfg.Trouble.GuestEnds(id)
 }
 
 // apply makes the cloud's wish known to the guests.
@@ -364,6 +296,9 @@ func (c *Controller) apply(ctx context.Context, d *nodelink.Desired) {
 	if d.GetSnapshot() {
 		c.removeOthers(ctx, wanted)
 	}
+	if d.GetRenewCertificate() {
+		c.cfg.OnRenew()
+	}
 }
 
 func (c *Controller) dropStray(id string) {
@@ -394,7 +329,9 @@ func (c *Controller) removeOthers(ctx context.Context, wanted map[string]bool) {
 		g.remove()
 	}
 	for id, m := range strays {
+		c.lives.Add(1)
 		c.workers.Go(func() {
+			defer c.lives.Done()
 			c.log.Info("end machine without an instance", "instance", id)
 			killUntilGone(ctx, m, c.log)
 		})

@@ -24,6 +24,26 @@ var _ imds.Source = (*Controller)(nil)
 type credentialCache struct {
 	mu   sync.Mutex // held while the cloud is asked, so that a burst of guests' requests asks once
 	have imds.Credentials
+	of   profileOf // whose they are
+}
+
+// profileOf tells what credentials an instance is to have: it changes with the instance's association, with its
+// profile, and with the role in that.
+type profileOf struct {
+	id, role string
+	since    int64
+}
+
+func profileIn(in *nodelink.Instance) profileOf {
+	return profileOf{in.GetInstanceProfileId(), in.GetRoleName(), in.GetInstanceProfileUnix()}
+}
+
+// take is what is cached for a profile; what was cached for another is forgotten.
+func (c *credentialCache) take(of profileOf) imds.Credentials {
+	if c.of != of {
+		c.have, c.of = imds.Credentials{}, of
+	}
+	return c.have
 }
 
 // Instance implements imds.Source.
@@ -42,10 +62,12 @@ func (c *Controller) Instance(id string) (imds.Instance, bool) {
 		ReservationID: in.GetReservationId(), LaunchIndex: int(in.GetLaunchIndex()),
 		LaunchTime: time.Unix(in.GetLaunchUnix(), 0).UTC(),
 		PrivateIP:  ip, MAC: in.GetMac(),
-		Region: in.GetRegion(), AvailabilityZone: in.GetAvailabilityZone(),
+		Region: in.GetRegion(), AvailabilityZone: in.GetAvailabilityZone(), AvailabilityZoneID: nodelink.ZoneID,
 		RoleName: in.GetRoleName(), InstanceProfileARN: in.GetInstanceProfileArn(),
-		InstanceProfileID: in.GetInstanceProfileId(),
-		UserData:          in.GetUserData(), Tags: in.GetTags(),
+		InstanceProfileID:   in.GetInstanceProfileId(),
+		InstanceProfileTime: profileTime(in),
+		UserData:            in.GetUserData(), Tags: in.GetTags(), Traceparent: in.GetTraceparent(),
+		PublicIP: publicIP(in), PublicKeys: publicKeys(in),
 		Options: imds.Options{
 			TokensRequired: in.GetMetadata().GetTokensRequired(), Disabled: in.GetMetadata().GetDisabled(),
 			HopLimit: int(in.GetMetadata().GetHopLimit()), Tags: in.GetMetadata().GetTags(),
@@ -53,19 +75,53 @@ func (c *Controller) Instance(id string) (imds.Instance, bool) {
 	}, true
 }
 
+// publicIP is where the instance is reached from outside; the zero value for one that is not.
+func publicIP(in *nodelink.Instance) netip.Addr {
+	ip, err := netip.ParseAddr(in.GetPublicIp())
+	if err != nil {
+		return netip.Addr{}
+	}
+	return ip
+}
+
+// publicKeys is the key that the instance was launched with.
+func publicKeys(in *nodelink.Instance) []imds.PublicKey {
+	if in.GetPublicKey() == "" {
+		return nil
+	}
+	return []imds.PublicKey{{Name: in.GetKeyName(), Key: in.GetPublicKey()}}
+}
+
+// profileTime is when the instance got its profile; no time for one that it was launched with.
+func profileTime(in *nodelink.Instance) time.Time {
+	if in.GetInstanceProfileUnix() == 0 {
+		return time.Time{}
+	}
+	return time.Unix(in.GetInstanceProfileUnix(), 0).UTC()
+}
+
 // RoleCredentials implements imds.Source: from the cache until five minutes before their end, then from the cloud.
 // While the cloud is away the old ones are given as long as they are good.
 func (c *Controller) RoleCredentials(ctx context.Context, id string) (imds.Credentials, error) {
 	g := c.guest(id)
-	if g == nil || g.wish().GetRoleName() == "" {
+	if g == nil {
 		return imds.Credentials{}, imds.ErrNoRole
+	}
+	if err := c.cfg.Trouble.Gate(ctx); err != nil {
+		return imds.Credentials{}, err
 	}
 	g.credentials.mu.Lock()
 	defer g.credentials.mu.Unlock()
-	have := g.credentials.have
-	now := time.Now()
+	have := g.credentials.take(profileIn(g.wish()))
+	if g.wish().GetRoleName() == "" {
+		return imds.Credentials{}, imds.ErrNoRole
+	}
+	now := c.cfg.Trouble.Now()
 	if have.AccessKeyID != "" && now.Before(have.Expiration.Add(-refreshBefore)) {
 		return have, nil
+	}
+	if ours := g.wish().GetTraceparent(); !nodelink.SameTrace(ctx, ours) {
+		ctx = nodelink.WithTrace(ctx, ours)
 	}
 	answer, err := c.cfg.Cloud.RoleCredentials(ctx, &nodelink.RoleCredentialsRequest{InstanceId: id})
 	switch status.Code(err) {

@@ -22,7 +22,10 @@ func (g *guest) insert(life context.Context, inst *nodelink.Instance) {
 		return
 	}
 	g.medium = path
-	if err := g.machine.InsertMedium(life, path); err != nil {
+	g.c.cfg.Trouble.MediumWritten(life, g.id, path)
+	if g.c.cfg.Trouble.DriveEmpty(g.id) {
+		g.log.Info("the medium falls out of the drive")
+	} else if err := g.machine.InsertMedium(life, path); err != nil {
 		g.log.Warn("insert medium", "error", err)
 		g.tell(stageMediumFailed, map[string]string{"reason": clip(err.Error())})
 		g.wipeMedium("not inserted")
@@ -31,7 +34,17 @@ func (g *guest) insert(life context.Context, inst *nodelink.Instance) {
 	}
 	g.limitMedium(inst)
 	g.remember(sum)
-	g.tell(stageInserted, nil)
+	g.tellInserted()
+	g.c.cfg.Trouble.MediumInserted(life, g.id)
+}
+
+// tellInserted tells that the medium with the guest's present credential is in the drive.
+func (g *guest) tellInserted() {
+	attributes := map[string]string{}
+	if sum := g.record.Credential; sum != bootMedium {
+		attributes["credential"] = sum
+	}
+	g.tell(stageInserted, attributes)
 }
 
 // keepsMedium says whether the instance's guest is an original one (profile 1 of the key-delivery protocol), which
@@ -96,6 +109,9 @@ func (g *guest) wipeMedium(reason string) {
 
 // tellWiped tells that the medium with the credential sum is gone.
 func (g *guest) tellWiped(reason, sum string) {
+	if reason == nodelink.WipedRead || reason == nodelink.WipedExpired {
+		g.spend(sum)
+	}
 	attributes := map[string]string{"reason": reason}
 	if sum != bootMedium {
 		attributes["credential"] = sum

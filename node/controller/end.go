@@ -27,6 +27,9 @@ func (g *guest) look(life context.Context, ev hypervisor.Event) (outcome, bool) 
 		state = hypervisor.Gone
 	case err != nil:
 		g.log.Warn("ask for the machine's state", "error", err)
+		if ev.State != "" { // nobody tells it again
+			time.AfterFunc(chorePause, func() { g.hear(ev) })
+		}
 		return outcome{}, false
 	}
 	if state == hypervisor.Running || state == hypervisor.Paused {
@@ -74,6 +77,7 @@ func (g *guest) awaitEvent(life context.Context) hypervisor.Event {
 
 // drain reads what the console still has to tell. Kill makes the console end.
 func (g *guest) drain(life context.Context) {
+	g.keepEvidence(life)
 	if err := g.machine.Kill(life); err != nil {
 		g.log.Warn("clear away ended machine", "error", err)
 	}
@@ -98,6 +102,7 @@ func (g *guest) drain(life context.Context) {
 // is done with.
 func (g *guest) cleanUp(ctx context.Context, cancel context.CancelFunc, end outcome, removed bool) {
 	g.seat.leave()
+	g.keepEvidence(ctx)
 	if g.machine != nil && !killUntilGone(ctx, g.machine, g.log) {
 		g.letGo(cancel)
 		return
@@ -107,7 +112,8 @@ func (g *guest) cleanUp(ctx context.Context, cancel context.CancelFunc, end outc
 		g.wipeMedium(nodelink.WipedEnded)
 	}
 	g.unexposeAll()
-	g.c.cfg.Network.Detach(g.id)
+	g.countFrames()
+	g.detach()
 	cancel()
 	if !removed {
 		g.record.Ended, g.record.State, g.record.Reason = true, end.state, end.reason
@@ -131,7 +137,7 @@ func (g *guest) cleanUp(ctx context.Context, cancel context.CancelFunc, end outc
 // it away in time.
 func (g *guest) letGo(cancel context.CancelFunc) {
 	cancel()
-	if g.medium == "" || g.machine == nil {
+	if g.medium == "" || g.machine == nil || g.c.cfg.Abandon() {
 		return
 	}
 	ctx, done := context.WithTimeout(context.Background(), drainTime)

@@ -58,9 +58,12 @@ func (d *fakeDriver) Find(_ context.Context, id string) (hypervisor.Machine, err
 	return nil, hypervisor.ErrNotFound
 }
 
-func (d *fakeDriver) List(context.Context) (out []hypervisor.Machine, _ error) {
+func (d *fakeDriver) List(ctx context.Context) (out []hypervisor.Machine, _ error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	for _, id := range slices.Sorted(maps.Keys(d.machines)) {
 		out = append(out, d.machines[id])
 	}
@@ -116,6 +119,7 @@ type fakeMachine struct {
 	medium   string
 	inserted int
 	ejectErr error
+	stateErr error
 	output   []byte
 	wake     chan struct{} // closed and replaced when there is output, or the end
 }
@@ -125,7 +129,7 @@ func (m *fakeMachine) ID() string { return m.id }
 func (m *fakeMachine) State(context.Context) (hypervisor.State, error) {
 	m.driver.mu.Lock()
 	defer m.driver.mu.Unlock()
-	return m.state, nil
+	return m.state, m.stateErr
 }
 
 func (m *fakeMachine) Stop(context.Context) error { return nil }

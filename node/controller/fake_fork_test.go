@@ -6,25 +6,51 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/cloudtwin/cloudtwin/node/hypervisor"
+	"github.com/cloudtwin/cloudtwin/node/hypervisor/accel"
 )
 
 // forkDriver is a fakeDriver that can fork. Its templates are ready as soon as they are started.
 type forkDriver struct {
 	*fakeDriver
-	templates int
-	forks     []hypervisor.Spec
-	forkErr   error
-	mute      bool                        // templates never become ready
-	pool      map[hypervisor.Template]int // as Prepare was told
-	dropped   int                         // pools that were given up
-	taken     bool                        // the next fork comes from the pool
+	templates   int
+	forks       []hypervisor.Spec
+	forkErr     error
+	mute        bool                        // templates never become ready
+	pool        map[hypervisor.Template]int // as Prepare was told
+	dropped     int                         // pools that were given up
+	taken       bool                        // the next fork comes from the pool
+	prover      accel.Prover                // finds what its machines run on
+	admit       func(ctx context.Context, memoryMB int) (release func(), err error)
+	guestsStart func() bool
 }
 
-var _ hypervisor.Forker = (*forkDriver)(nil)
+var (
+	_ hypervisor.Forker   = (*forkDriver)(nil)
+	_ hypervisor.Admitter = (*forkDriver)(nil)
+)
 
-func (d *forkDriver) Ground(context.Context) (string, error) { return "fake", nil }
+// Info says of the accelerator what libvirt's driver does.
+func (d *forkDriver) Info() hypervisor.Info {
+	info := d.fakeDriver.Info()
+	if v, err := d.prover.Prove(context.Background()); err == nil && v.Accelerator == accel.KVM {
+		info.Accelerator, info.BootTimeout = v.Accelerator, 15*time.Second
+	}
+	return info
+}
+
+func (d *forkDriver) Ground(ctx context.Context) (string, error) {
+	v, err := d.prover.Prove(ctx)
+	return v.Accelerator + " fake", err
+}
+
+func (d *forkDriver) AdmitSpares(admit func(ctx context.Context, memoryMB int) (release func(), err error),
+	guestsStart func() bool,
+) {
+	d.admit, d.guestsStart = admit, guestsStart
+}
 
 func (d *forkDriver) StartTemplate(ctx context.Context, spec hypervisor.Spec,
 	t hypervisor.Template) (hypervisor.Machine, error) {
@@ -85,6 +111,8 @@ func (d *forkDriver) Prepare(_ context.Context, spec hypervisor.Spec, t hypervis
 	if r == nil {
 		return errors.New("forks are kept ready without a rehearsal")
 	}
+	// A fork brings its own.
+	spec.ID, spec.ConsoleLog = "fork", "/console"
 	if err := spec.Validate(); err != nil {
 		return err
 	}
@@ -121,7 +149,7 @@ func (pooledMachine) Pooled() bool { return true }
 
 // forks makes the world's guests forks.
 func (w *world) forks() *forkDriver {
-	d := &forkDriver{fakeDriver: w.driver}
+	d := &forkDriver{fakeDriver: w.driver, prover: accel.Fixed(accel.TCG)}
 	w.change = func(c *Config) {
 		c.Driver, c.Guests, c.TemplateDir = d, GuestsFork, filepath.Join(w.dir, "templates")
 	}

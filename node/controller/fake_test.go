@@ -27,6 +27,24 @@ type fakeNetwork struct {
 	exposed  map[string]string
 	forward  map[string]string
 	busy     map[string]bool
+	counts   map[string]vnet.Counters
+}
+
+// Stats counts frames for those that a test gave some.
+func (n *fakeNetwork) Stats(id string) (vnet.Counters, bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	counters, ok := n.counts[id]
+	return counters, ok
+}
+
+func (n *fakeNetwork) count(id string, c vnet.Counters) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.counts == nil {
+		n.counts = map[string]vnet.Counters{}
+	}
+	n.counts[id] = c
 }
 
 func newFakeNetwork() *fakeNetwork {
@@ -90,17 +108,20 @@ func (n *fakeNetwork) ports() []string {
 type fakeCloud struct {
 	mu       sync.Mutex
 	away     bool
+	refusal  error // of the NODECERT
 	snapshot []*nodelink.Instance
 	stream   *fakeStream
 	syncs    int
 	said     map[string]*nodelink.InstanceStatus
 	stages   map[string][]string // as told: stage, or stage/reason for the node's own
+	happened []*nodelink.Event   // as they came
 	attrs    map[string]string   // of the node's own milestones: instance/stage/name
 	reports  int                 // that came
 	statuses int                 // of those with the node's status
 	serve    int                 // guests that told that they serve
 	firsts   [][]string          // instances of each first report
 	roles    int
+	signed   int
 	roleErr  error
 	roleEnd  time.Duration
 }
@@ -118,6 +139,9 @@ func (c *fakeCloud) Sync(ctx context.Context, _ ...grpc.CallOption) (nodelink.No
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.syncs++
+	if c.refusal != nil {
+		return nil, c.refusal
+	}
 	if c.away {
 		return nil, errAway
 	}
@@ -138,6 +162,25 @@ func (c *fakeCloud) RoleCredentials(context.Context, *nodelink.RoleCredentialsRe
 		AccessKeyId: fmt.Sprintf("ASIA%d", c.roles), SecretAccessKey: "s", Token: "t", LastUpdatedUnix: now.Unix(),
 		ExpirationUnix: now.Add(c.roleEnd).Unix(),
 	}, nil
+}
+
+func (c *fakeCloud) InstanceIdentity(_ context.Context, in *nodelink.InstanceIdentityRequest,
+	_ ...grpc.CallOption) (*nodelink.InstanceIdentityResponse, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.away {
+		return nil, errAway
+	}
+	c.signed++
+	return &nodelink.InstanceIdentityResponse{
+		Document: []byte(in.GetInstanceId()), Signature: fmt.Sprintf("signature %d", c.signed), Pkcs7: "pkcs7",
+		Rsa2048: "rsa2048",
+	}, nil
+}
+
+func (c *fakeCloud) RenewCertificate(context.Context, *nodelink.RenewCertificateRequest,
+	...grpc.CallOption) (*nodelink.RenewCertificateResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "the controller does not renew")
 }
 
 func services() *nodelink.Services {
@@ -175,6 +218,19 @@ func (c *fakeCloud) cut(away bool) {
 	defer c.mu.Unlock()
 	c.away = away
 	if c.stream != nil {
+		close(c.stream.down)
+		c.stream = nil
+	}
+}
+
+// refuse ends the connection and refuses later ones, until it is called with nil.
+func (c *fakeCloud) refuse(refused *nodelink.RefusedError) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.refusal = nil; refused != nil {
+		c.refusal = refused.GRPCStatus().Err()
+	}
+	if c.stream != nil && refused != nil {
 		close(c.stream.down)
 		c.stream = nil
 	}
@@ -233,6 +289,7 @@ func (s *fakeStream) Send(r *nodelink.Report) error {
 	if r.GetNode() != nil {
 		c.statuses++
 	}
+	c.happened = append(c.happened, r.GetEvents()...)
 	var ids []string
 	for _, is := range r.GetInstances() {
 		ids = append(ids, is.GetInstanceId()+"="+is.GetState())
@@ -263,6 +320,11 @@ func (s *fakeStream) Recv() (*nodelink.Desired, error) {
 	case d := <-s.out:
 		return d, nil
 	case <-s.down:
+		s.cloud.mu.Lock()
+		defer s.cloud.mu.Unlock()
+		if s.cloud.refusal != nil {
+			return nil, s.cloud.refusal
+		}
 		return nil, errAway
 	case <-s.ctx.Done():
 		return nil, s.ctx.Err()

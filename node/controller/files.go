@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
@@ -19,8 +18,6 @@ import (
 const (
 	recordFile   = "instance.json"
 	consoleFile  = "console.log"
-	endedDir     = "ended" // consoles of machines that are gone
-	keepConsoles = 64      // of those
 	socketSuffix = ".sock"
 )
 
@@ -39,6 +36,11 @@ type record struct {
 	Credential string
 	// Media counts the different credentials that the guest was given.
 	Media int
+	// Reboots are those that the machine has had; Rebooting is set until the machine that takes its place was started.
+	Reboots   uint64
+	Rebooting bool
+	// From is where the machine's bytes begin in its console log, behind those of the machines before a reboot.
+	From int64
 }
 
 // recordJSON is record's form on the disk; the instance is a protobuf message with a JSON form of its own.
@@ -51,10 +53,24 @@ type recordJSON struct {
 	CredentialSum string          `json:"credentialSum,omitempty"`
 	Media         int             `json:"media,omitempty"`
 	Forked        bool            `json:"forked,omitempty"`
+	Reboots       uint64          `json:"reboots,omitempty"`
+	Rebooting     bool            `json:"rebooting,omitempty"`
+	From          int64           `json:"from,omitempty"`
 }
 
 // machineFiles are the folders of the machines: DIR/machines/ID, each mode 0700.
-type machineFiles struct{ dir, sockets string }
+type machineFiles struct {
+	dir, sockets string
+	disk         func() error // why nothing can be written; nil: it can
+}
+
+// room says why nothing can be written.
+func (f machineFiles) room() error {
+	if f.disk == nil {
+		return nil
+	}
+	return f.disk()
+}
 
 func (f machineFiles) machines() string         { return filepath.Join(f.dir, "machines") }
 func (f machineFiles) folder(id string) string  { return filepath.Join(f.machines(), id) }
@@ -62,6 +78,9 @@ func (f machineFiles) console(id string) string { return filepath.Join(f.folder(
 func (f machineFiles) socket(id string) string  { return filepath.Join(f.sockets, id+socketSuffix) }
 
 func (f machineFiles) save(r record) error {
+	if err := f.room(); err != nil {
+		return fmt.Errorf("save record of %s: %w", r.Instance.GetId(), err)
+	}
 	plain, ok := proto.Clone(r.Instance).(*nodelink.Instance)
 	if !ok {
 		return errors.New("save machine record: not an instance")
@@ -73,7 +92,7 @@ func (f machineFiles) save(r record) error {
 	}
 	data, err := json.Marshal(recordJSON{
 		Instance: instance, Started: r.Started, Ended: r.Ended, State: r.State, Reason: r.Reason, CredentialSum: r.Credential,
-		Media: r.Media, Forked: r.Forked,
+		Media: r.Media, Forked: r.Forked, Reboots: r.Reboots, Rebooting: r.Rebooting, From: r.From,
 	})
 	if err != nil {
 		return fmt.Errorf("encode record of %s: %w", plain.GetId(), err)
@@ -83,6 +102,9 @@ func (f machineFiles) save(r record) error {
 
 // makeFolder makes a machine's folder, in which its console and its record are to be.
 func (f machineFiles) makeFolder(id string) error {
+	if err := f.room(); err != nil {
+		return fmt.Errorf("make machine folder: %w", err)
+	}
 	if err := os.Mkdir(f.folder(id), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("make machine folder: %w", err)
 	}
@@ -142,6 +164,7 @@ func (f machineFiles) load(id string) (record, error) {
 	r := record{
 		Instance: &nodelink.Instance{}, Started: on.Started, Ended: on.Ended, State: on.State, Reason: on.Reason,
 		Credential: on.CredentialSum, Media: on.Media, Forked: on.Forked,
+		Reboots: on.Reboots, Rebooting: on.Rebooting, From: on.From,
 	}
 	if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(on.Instance, r.Instance); err != nil {
 		return record{}, err
@@ -167,34 +190,4 @@ func (f machineFiles) remove(id string) {
 	}
 	_ = os.RemoveAll(f.folder(id))
 	_ = os.Remove(f.socket(id))
-}
-
-// archived is where the console of an ended machine is kept.
-func (f machineFiles) archived(id string) string {
-	return filepath.Join(f.dir, endedDir, id+".console.log")
-}
-
-func (f machineFiles) archive(id string) {
-	dir := filepath.Join(f.dir, endedDir)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return
-	}
-	if err := os.Rename(f.console(id), f.archived(id)); err != nil {
-		return
-	}
-	entries, err := os.ReadDir(dir)
-	if err != nil || len(entries) <= keepConsoles {
-		return
-	}
-	modified := func(e os.DirEntry) int64 {
-		info, err := e.Info()
-		if err != nil {
-			return 0
-		}
-		return info.ModTime().UnixNano()
-	}
-	slices.SortFunc(entries, func(a, b os.DirEntry) int { return int(min(1, max(-1, modified(a)-modified(b)))) })
-	for _, e := range entries[:len(entries)-keepConsoles] {
-		_ = os.Remove(filepath.Join(dir, e.Name()))
-	}
 }

@@ -19,6 +19,7 @@ const maxLog = 64 << 20
 type follower struct {
 	items chan consoleItem // closed at the console's end
 	tail  console.Tail
+	now   func() time.Time // the node's clock
 }
 
 // consoleItem is a milestone, or the word that everything was read that was there when following began.
@@ -28,8 +29,9 @@ type consoleItem struct {
 }
 
 // follow begins to read a console from its first byte. replay is how many bytes it holds already.
-func follow(ctx context.Context, wg *sync.WaitGroup, m hypervisor.Machine, replay int64) *follower {
-	f := &follower{items: make(chan consoleItem, 16)}
+func follow(ctx context.Context, wg *sync.WaitGroup, m hypervisor.Machine, replay int64,
+	now func() time.Time) *follower {
+	f := &follower{items: make(chan consoleItem, 16), now: now}
 	wg.Go(func() {
 		defer close(f.items)
 		f.read(ctx, m, replay)
@@ -65,7 +67,7 @@ func (f *follower) read(ctx context.Context, m hypervisor.Machine, replay int64)
 	defer stop()
 	_ = console.Scan(serial, func(line []byte) {
 		f.tail.Add(line)
-		if m, ok := console.Parse(line, time.Now()); ok {
+		if m, ok := console.Parse(line, f.now()); ok {
 			send(consoleItem{milestone: m})
 		}
 	}, func(total int64) {
@@ -80,10 +82,10 @@ func (f *follower) read(ctx context.Context, m hypervisor.Machine, replay int64)
 func (g *guest) followConsole(life context.Context, fresh bool) {
 	replay := int64(0)
 	if !fresh {
-		replay = g.c.files.consoleSize(g.id)
+		replay = g.c.files.consoleSize(g.id) - g.record.From
 	}
 	g.replaying = true
-	g.console = follow(life, &g.c.workers, g.machine, replay)
+	g.console = follow(life, &g.c.workers, g.machine, replay, g.c.cfg.Trouble.Now)
 }
 
 // readLog reads the console log of a machine that is gone: its milestones are told, its tail is returned.
@@ -93,11 +95,14 @@ func (g *guest) readLog() string {
 		return ""
 	}
 	defer func() { _ = f.Close() }()
+	if _, err := f.Seek(g.record.From, io.SeekStart); err != nil {
+		return ""
+	}
 	var t console.Tail
 	_ = console.Scan(io.LimitReader(f, maxLog), func(line []byte) {
 		t.Add(line)
-		if m, ok := console.Parse(line, time.Now()); ok {
-			g.c.reports.milestone(g.id, m)
+		if m, ok := console.Parse(line, g.c.cfg.Trouble.Now()); ok && m.GetStage() != stageHandshakes {
+			g.c.reports.milestone(g.id, g.ofThisBoot(m))
 		}
 	}, func(int64) {})
 	return t.Section()

@@ -4,8 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/cloudtwin/cloudtwin/cloud/nodelink"
@@ -25,6 +24,10 @@ const (
 // shortestForkTimeout is the least that a fork is given to its first milestone, whatever the accelerator.
 const shortestForkTimeout = 5 * time.Second
 
+// longestForkTurn is how long a fork that runs keeps its turn at most. Until it serves it takes a core, and another one
+// on that core would make both slower; one that does not serve by then waits for something else than a core.
+const longestForkTurn = 3 * time.Second
+
 // errForkFailed means that a fork did not come to life. Its guest is then booted cold.
 var errForkFailed = errors.New("fork failed")
 
@@ -42,11 +45,7 @@ func (c *Controller) openTemplates() {
 	m, err := template.New(template.Config{
 		Driver: c.cfg.Driver, Dir: c.cfg.TemplateDir, SocketDir: c.cfg.SocketDir, Logger: c.log,
 		Admit: func(ctx context.Context, memoryMB int) (func(), error) {
-			s, err := c.admission.enter(ctx, coldTurn, GuestsCold.cost().of(memoryMB))
-			if err != nil {
-				return nil, err
-			}
-			return s.leave, nil
+			return c.admit(ctx, coldTurn, GuestsCold.cost().of(memoryMB))
 		},
 	})
 	if err != nil {
@@ -54,6 +53,11 @@ func (c *Controller) openTemplates() {
 		return
 	}
 	c.templates = m
+	if a, ok := c.cfg.Driver.(hypervisor.Admitter); ok {
+		a.AdmitSpares(func(ctx context.Context, memoryMB int) (func(), error) {
+			return c.admit(ctx, spareTurn, GuestsFork.cost().of(memoryMB))
+		}, c.admission.guestsStart)
+	}
 }
 
 // warmTemplates begins to make the templates that the first guests will want, and keeps forks of them ready.
@@ -62,10 +66,20 @@ func (c *Controller) warmTemplates(ctx context.Context) {
 		return
 	}
 	for name, img := range c.images.all() {
-		shape := img.shape(name, defaultMemoryMB, defaultVCPUs)
+		if slices.Contains(c.cfg.Untemplated, name) {
+			continue
+		}
+		shape := c.shape(name, img, defaultMemoryMB, defaultVCPUs)
 		c.templates.Warm(shape)
 		c.keepReady(ctx, shape)
 	}
+}
+
+// shape is that of a template of an image.
+func (c *Controller) shape(name string, img image, memoryMB, vcpus int) template.Shape {
+	shape := img.shape(name, memoryMB, vcpus)
+	shape.Display = slices.Contains(c.cfg.Displays, name)
+	return shape
 }
 
 // keepReady asks the driver to keep forks ready once there is a template.
@@ -85,11 +99,7 @@ func (c *Controller) keepReady(ctx context.Context, shape template.Shape) {
 }
 
 func (c *Controller) prepare(ctx context.Context, shape template.Shape, t hypervisor.Template, n int) error {
-	spec := shape.Spec()
-	// Stand-ins: a fork brings its own.
-	spec.ID, spec.ConsoleLog = "pool", filepath.Join(filepath.Dir(t.State), "pool.log")
-	spec.NIC = hypervisor.NIC{MAC: template.MAC, Socket: filepath.Join(filepath.Dir(t.State), "pool"+socketSuffix)}
-	return c.forker.Prepare(ctx, spec, t, n, template.Rehearsal(c.cfg.Entropy))
+	return c.forker.Prepare(ctx, shape.Spec(), t, n, template.Rehearsal(c.cfg.Entropy))
 }
 
 // reject has a template made anew that the driver would not fork, and the forks of it that are ready dropped.
@@ -131,7 +141,7 @@ func (g *guest) plan(ctx context.Context, inst *nodelink.Instance, img image) (G
 		g.forkFailed(g.c.noForks)
 		return GuestsCold, nil, nil
 	}
-	shape := img.shape(inst.GetImage(), int(inst.GetMemoryMb()), int(inst.GetVcpus()))
+	shape := g.c.shape(inst.GetImage(), img, int(inst.GetMemoryMb()), int(inst.GetVcpus()))
 	t, err := g.c.templates.Get(ctx, shape)
 	switch {
 	case err == nil:
@@ -180,16 +190,12 @@ func (g *guest) undoFork(ctx context.Context, cause error) error {
 			return errClosing
 		}
 		g.unexposeAll()
-		g.c.cfg.Network.Detach(g.id)
+		g.detach()
 		g.machine = nil
 	}
 	g.eject = false // the drive is gone
 	g.wipeMedium("fork failed")
 	g.spoke, g.reads, g.failure, g.how = false, 0, "", ""
 	g.record.Started, g.record.Forked = false, false
-	// What it said is in the reason; the next machine's console begins anew.
-	if err := os.Remove(g.c.files.console(g.id)); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("remove console of a failed fork: %w", err)
-	}
-	return nil
+	return g.cutConsole() // what it said is in the reason
 }

@@ -17,8 +17,8 @@ import (
 // The stages that the node itself tells of; all others are the guest's words.
 const (
 	stageStarted      = "machine-started"
-	stageInserted     = "medium-inserted"
-	stageMediumFailed = "medium-failed"
+	stageInserted     = nodelink.StageMediumInserted
+	stageMediumFailed = nodelink.StageMediumFailed
 	stageExposeFailed = "exposure-failed" // address, reason
 )
 
@@ -28,6 +28,8 @@ const (
 	stageNetwork    = "network"
 	stageServing    = "serving"
 	stageFailed     = "failed"
+	// stageHandshakes counts TLS handshakes: it comes again and again, so it is no milestone but an event.
+	stageHandshakes = "tls-handshakes"
 )
 
 const (
@@ -54,32 +56,40 @@ type guest struct {
 
 	mu     sync.Mutex
 	wanted *nodelink.Instance
+	spent  string // the fingerprint of a credential that is not opened again
 
 	credentials credentialCache
+	signatures  signatureCache
+	requests    requests
+	frames      frameCounts
 
 	// All below belong to run's goroutine.
-	record  record
-	machine hypervisor.Machine
-	console *follower
-	medium  string // path of the image in the drive, or empty
-	eject   bool   // the drive is still to be emptied
-	exposed map[string]int
-	broken  map[string]string // exposures that did not work: address -> reason that was told
-	seat    *seat             // what its start holds of the host, until it serves
-	how     string            // its machine was started by this process: cold, fork, pooled, sim
-	noFork  bool              // it was tried, or is of no use to try
-	limiter *rate.Limiter
-	failure string // the last one that the guest told of
-	spoke   bool   // its console showed a milestone
-	reads   int    // how many media it said it read
-	ending  bool   // the machine has ended, and only its console is still read
+	record   record
+	machine  hypervisor.Machine
+	console  *follower
+	medium   string       // path of the image in the drive, or empty
+	eject    bool         // the drive is still to be emptied
+	captured func() error // ends the capture of its frames; nil: there is none
+	exposed  map[string]int
+	broken   map[string]string // exposures that did not work: address -> reason that was told
+	seat     *seat             // what its start holds of the host, until it serves
+	how      string            // its machine was started by this process: cold, fork, pooled, sim
+	noFork   bool              // it was tried, or is of no use to try
+	limiter  *rate.Limiter
+	failure  string // the last one that the guest told of
+	spoke    bool   // its console showed a milestone
+	reads    int    // how many media it said it read
+	ending   bool   // the machine has ended, and only its console is still read
+	shown    bool   // what the driver has to show of the machine lies beside its console
 	// replaying is set while the console is read that was there before.
 	replaying bool
+	// rebooting is set while the machine is to end so that another takes its place.
+	rebooting bool
 	// inherited is set for a machine of an earlier process whose medium, if any, is gone.
 	inherited bool
 
-	mediumTimer, bootTimer, choreTimer *time.Timer
-	bootTimeout                        time.Duration
+	mediumTimer, bootTimer, choreTimer, rebootTimer *time.Timer
+	bootTimeout                                     time.Duration
 }
 
 func newGuest(c *Controller, r record) *guest {
@@ -89,7 +99,7 @@ func newGuest(c *Controller, r record) *guest {
 		events: make(chan hypervisor.Event, 4), changed: make(chan struct{}, 1), removal: removal, remove: remove,
 		wanted: r.Instance, record: r, exposed: map[string]int{}, broken: map[string]string{},
 		limiter:     rate.NewLimiter(milestoneRate, milestoneBurst),
-		mediumTimer: stoppedTimer(), bootTimer: stoppedTimer(), choreTimer: stoppedTimer(),
+		mediumTimer: stoppedTimer(), bootTimer: stoppedTimer(), choreTimer: stoppedTimer(), rebootTimer: stoppedTimer(),
 	}
 }
 
@@ -154,6 +164,7 @@ func (g *guest) stopTimers() {
 	g.mediumTimer.Stop()
 	g.bootTimer.Stop()
 	g.choreTimer.Stop()
+	g.rebootTimer.Stop()
 }
 
 // live brings the machine up, or takes it over, and looks after it until it ends. errRemoved and errClosing say
@@ -177,15 +188,28 @@ func (g *guest) live(ctx, life context.Context, found hypervisor.Machine) (outco
 	}
 	g.bootTimeout = g.c.bootTimeout()
 	g.attach(life)
-	return g.lookAfter(ctx, life)
+	end, err := g.lookAfter(ctx, life)
+	if !errors.Is(err, errReboot) {
+		return end, err
+	}
+	if err := g.reboot(ctx); err != nil {
+		return outcome{}, err
+	}
+	return g.bringUp(ctx, life)
 }
 
-// bringUp starts the machine and looks after it. A fork that does not come to life is followed by a cold boot.
+// bringUp starts the machine and looks after it, and starts another one for each reboot. A fork that does not come to
+// life is followed by a cold boot.
 func (g *guest) bringUp(ctx, life context.Context) (outcome, error) {
 	for {
 		end, err := g.tryOnce(ctx, life)
 		if errors.Is(err, errForkFailed) {
 			if err = g.undoFork(ctx, err); err == nil {
+				continue
+			}
+		}
+		if errors.Is(err, errReboot) {
+			if err = g.reboot(ctx); err == nil {
 				continue
 			}
 		}
@@ -224,7 +248,7 @@ func (g *guest) lookAfter(ctx, life context.Context) (outcome, error) {
 
 // watch is the loop of a running guest.
 func (g *guest) watch(ctx, life context.Context) (outcome, error) {
-	g.update(life)
+	g.heed(life)
 	for {
 		select {
 		case <-ctx.Done():
@@ -232,16 +256,16 @@ func (g *guest) watch(ctx, life context.Context) (outcome, error) {
 		case <-g.removal.Done():
 			return outcome{}, errRemoved
 		case <-g.changed:
-			g.update(life)
+			g.heed(life)
+		case <-g.rebootTimer.C:
+			return outcome{}, errReboot
 		case item, ok := <-g.console.items:
-			if ok {
-				g.read(life, item)
-			} else if end, ended := g.consoleEnded(life); ended {
-				return end, nil
+			if end, ended := g.heard(life, item, ok); ended {
+				return g.over(end)
 			}
 		case ev := <-g.events:
 			if end, ended := g.look(life, ev); ended {
-				return end, nil
+				return g.over(end)
 			}
 		case <-g.mediumTimer.C:
 			g.takeMedium(life, nodelink.WipedExpired)
@@ -257,6 +281,23 @@ func (g *guest) watch(ctx, life context.Context) (outcome, error) {
 			}
 		}
 	}
+}
+
+// heed does what the cloud's wish asks for.
+func (g *guest) heed(life context.Context) {
+	if g.rebootAsked() {
+		g.beginReboot(life)
+	}
+	g.update(life)
+}
+
+// heard works in what came from the console; ok is false at its end.
+func (g *guest) heard(life context.Context, item consoleItem, ok bool) (outcome, bool) {
+	if !ok {
+		return g.consoleEnded(life)
+	}
+	g.read(life, item)
+	return outcome{}, false
 }
 
 // consoleEnded finds out what ended: the machine, or the driver's line to it, which is then made anew.
@@ -291,16 +332,16 @@ func (g *guest) read(life context.Context, item consoleItem) {
 		return
 	}
 	g.spoke = true
-	isNew := g.c.reports.milestone(g.id, item.milestone)
+	if item.milestone.GetStage() == stageHandshakes {
+		g.tellHandshakes(item.milestone)
+		return
+	}
+	isNew := g.c.reports.milestone(g.id, g.ofThisBoot(item.milestone))
 	stage := item.milestone.GetStage()
-	switch stage {
-	case stageNetwork:
-		g.seat.boot()
-	case stageServing:
-		g.seat.leave()
-	case stageFailed:
+	if stage == stageFailed {
 		g.failure = item.milestone.GetAttributes()["reason"]
 	}
+	g.giveOn(stage)
 	switch {
 	case g.record.Credential == bootMedium:
 		// A fork says nothing before it has read who it is.
@@ -309,7 +350,9 @@ func (g *guest) read(life context.Context, item consoleItem) {
 	case stage == stageMediumRead && isNew:
 		// One that was read before says nothing of a medium that was put in since.
 		g.reads++
-		if !keepsMedium(g.record.Instance) {
+		// A guest may say late that it has read the medium before the one that is in the drive now.
+		read := item.milestone.GetAttributes()["credential"]
+		if !keepsMedium(g.record.Instance) && (read == "" || read == g.record.Credential) {
 			g.takeMedium(life, nodelink.WipedRead)
 		}
 	}
@@ -321,12 +364,16 @@ func (g *guest) tell(stage string, attributes map[string]string) {
 	for k, v := range attributes {
 		all[k] = v
 	}
-	g.c.reports.milestone(g.id, &nodelink.Milestone{Stage: stage, UnixNanos: time.Now().UnixNano(), Attributes: all})
+	g.c.reports.milestone(g.id, &nodelink.Milestone{Stage: stage, UnixNanos: g.c.cfg.Trouble.Now().UnixNano(),
+		Attributes: all})
 }
 
 // update makes the running machine what the cloud now asks for: its exposures, and its credential when there is a
 // new one that the guest has not been given.
 func (g *guest) update(life context.Context) {
+	if g.rebooting {
+		return // it is for the machine that comes next
+	}
 	inst := g.wish()
 	g.record.Instance = inst
 	g.expose(inst)

@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"sync"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -235,7 +234,9 @@ func (c *Controller) makeMedium(inst *nodelink.Instance, forked bool) (path stri
 		return "", fmt.Errorf("make medium: read entropy: %w", err)
 	}
 	boot := keydelivery.Boot{
-		FormatVersion: keydelivery.BootFormat, InstanceID: inst.GetId(), Time: time.Now().UTC(), Entropy: entropy,
+		FormatVersion: keydelivery.BootFormat, InstanceID: inst.GetId(), Entropy: entropy,
+		Time:       c.cfg.Trouble.BootTime(inst.GetId()).UTC(),
+		Credential: inst.GetCredential().Fingerprint(), Traceparent: inst.GetTraceparent(),
 	}
 	if forked {
 		boot.MAC = inst.GetMac()
@@ -254,22 +255,20 @@ func (c *Controller) makeMedium(inst *nodelink.Instance, forked bool) (path stri
 			clear(data)
 		}
 	}()
+	if c.cfg.Trouble.WithoutEntropy(inst.GetId()) {
+		dropEntropy(files, entropy)
+	}
 	return c.media.write(inst.GetId(), files)
 }
 
-// credentialFiles opens an instance's credential with NODEPK and makes the files of its medium. The key is in clear in
-// this process only until the caller has wiped them.
+// credentialFiles opens an instance's credential and makes the files of its medium. The key is in clear in this process
+// only until the caller has wiped them.
 func (c *Controller) credentialFiles(inst *nodelink.Instance, boot keydelivery.Boot) (map[string][]byte, error) {
 	services := c.currentServices()
 	if services == nil {
 		return nil, errors.New("the cloud has not said how it is reached")
 	}
-	sealed := inst.GetCredential()
-	credential := keydelivery.Credential{
-		SealedKey: sealed.GetSealedKey(), SealedCert: sealed.GetSealedCert(), IAMCertPEM: sealed.GetIamCertPem(),
-		Profile: keydelivery.Profile(sealed.GetProfile()),
-	}
-	identity, err := credential.Open(c.cfg.Key, c.cfg.NodeID, inst.GetId())
+	identity, _, err := c.openCredential(inst)
 	if err != nil {
 		return nil, err
 	}
@@ -280,8 +279,8 @@ func (c *Controller) credentialFiles(inst *nodelink.Instance, boot keydelivery.B
 	}
 	boot.CAPEM, boot.Region = string(services.GetCaPem()), services.GetRegion()
 	medium := keydelivery.Medium{
-		LBCertPEM: identity.CertPEM, IAMCertPEM: credential.IAMCertPEM, CloudCertPEM: services.GetCloudCertPem(),
-		LBKey: identity.Key, Boot: boot,
+		LBCertPEM: identity.CertPEM, IAMCertPEM: inst.GetCredential().GetIamCertPem(),
+		CloudCertPEM: services.GetCloudCertPem(), LBKey: identity.Key, Boot: boot,
 	}
 	return medium.Files()
 }

@@ -2,6 +2,7 @@ package controller
 
 import (
 	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -72,6 +73,36 @@ func TestAnOriginalGuestKeepsItsMedium(t *testing.T) {
 	})
 }
 
+// TestAnOriginalGuestsMediumIsRenewed: another takes its place and is kept too.
+func TestAnOriginalGuestsMediumIsRenewed(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		_, stop := w.start()
+		defer stop()
+		inst := w.lbvm()
+		id := inst.GetId()
+		inst.Credential = w.originalCredential(id)
+		w.cloud.run(inst)
+		pass(time.Minute)
+		first := w.readMedium(id)
+		renewed := copyOf(inst)
+		renewed.Credential = w.originalCredential(id)
+		renewed.Generation++
+		w.cloud.run(renewed)
+		pass(time.Minute)
+		second := w.readMedium(id)
+		if first == nil || second == nil || string(first.LBKey) == string(second.LBKey) {
+			t.Fatal("the medium is the one of before, or gone")
+		}
+		if told := w.cloud.told(id); !strings.Contains(told, "medium-wiped/replaced medium-inserted") {
+			t.Errorf("the node told %s", told)
+		}
+		pass(10 * time.Minute)
+		if w.readMedium(id) == nil {
+			t.Error("the renewed medium was taken away")
+		}
+	})
+}
+
 // TestOriginalGuestsReachTheAPIByPlainHTTP where the cloud says so, and others by TLS as ever.
 func TestOriginalGuestsReachTheAPIByPlainHTTP(t *testing.T) {
 	network, f := newFakeNetwork(), forwarded{}
@@ -86,4 +117,28 @@ func TestOriginalGuestsReachTheAPIByPlainHTTP(t *testing.T) {
 	if diff := cmp.Diff(want, network.forward); diff != "" {
 		t.Errorf("forwards (-want +got):\n%s", diff)
 	}
+}
+
+// TestNoTemplateOfAnOriginalGuest is tried: it would never be ready, and cost a boot at each start of the node.
+func TestNoTemplateOfAnOriginalGuest(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		d := w.forks()
+		pooled := w.change
+		w.change = func(c *Config) {
+			if pooled != nil {
+				pooled(c)
+			}
+			c.Untemplated = []string{"lbvm"}
+		}
+		_, stop := w.start()
+		defer stop()
+		inst := w.lbvm()
+		inst.Credential = w.originalCredential(inst.GetId())
+		w.cloud.run(inst)
+		pass(time.Minute)
+		w.wantState(inst.GetId(), stateRunning)
+		if d.templates != 1 || d.forked() != 0 {
+			t.Errorf("%d templates, that of web apart, and %d forks", d.templates-1, d.forked())
+		}
+	})
 }

@@ -47,6 +47,11 @@ func (r *reporter) change(id string, change func(*report)) {
 	}
 	change(st)
 	r.dirty[id] = st
+	r.nudge()
+}
+
+// nudge says that there is something to tell.
+func (r *reporter) nudge() {
 	select {
 	case r.wake <- struct{}{}:
 	default:

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/cloudtwin/cloudtwin/cloud/nodelink"
 	"github.com/cloudtwin/cloudtwin/node/hypervisor"
@@ -379,6 +380,41 @@ func TestNoSecretInTheNodesFolder(t *testing.T) {
 		info, err := os.Stat(filepath.Join(w.dir, "node"))
 		if err != nil || info.Mode().Perm() != 0o700 {
 			t.Errorf("the node's folder has mode %v, %v", info.Mode(), err)
+		}
+	})
+}
+
+// TestRoleCredentialsOfProfile: what was cached for a profile is given for no other, and for none.
+func TestRoleCredentialsOfProfile(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		c, stop := w.start()
+		defer stop()
+		inst := w.instance("web")
+		inst.InstanceProfileId = "AIPA1"
+		w.cloud.run(inst)
+		pass(time.Second)
+		for _, tc := range []struct {
+			name   string
+			change func(*nodelink.Instance)
+			want   string
+		}{
+			{"at first", func(*nodelink.Instance) {}, "ASIA1"},
+			{"its tags changed", func(in *nodelink.Instance) { in.Tags = map[string]string{"a": "b"} }, "ASIA1"},
+			{"another profile", func(in *nodelink.Instance) { in.InstanceProfileId = "AIPA2" }, "ASIA2"},
+			{"another role", func(in *nodelink.Instance) { in.RoleName = "other" }, "ASIA3"},
+			{"no role", func(in *nodelink.Instance) { in.RoleName = "" }, ""},
+			{"the role again", func(in *nodelink.Instance) { in.RoleName = "other" }, "ASIA4"},
+			{"attached anew", func(in *nodelink.Instance) { in.InstanceProfileUnix = 7 }, "ASIA5"},
+		} {
+			inst = proto.Clone(inst).(*nodelink.Instance)
+			tc.change(inst)
+			inst.Generation++
+			w.cloud.run(inst)
+			pass(time.Second)
+			got, err := c.RoleCredentials(t.Context(), inst.GetId())
+			if got.AccessKeyID != tc.want || errors.Is(err, imds.ErrNoRole) != (tc.want == "") {
+				t.Errorf("%s: %v, %v; want %s", tc.name, got, err, tc.want)
+			}
 		}
 	})
 }

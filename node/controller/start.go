@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 
 	"github.com/cloudtwin/cloudtwin/cloud/nodelink"
 	"github.com/cloudtwin/cloudtwin/node/hypervisor"
@@ -18,7 +20,8 @@ func (g *guest) start(ctx, life context.Context) error {
 		return err
 	}
 	inst := g.wish() // it may have changed meanwhile
-	g.record.Instance, g.record.Forked = inst, plan != nil
+	g.record.Instance, g.record.Forked, g.record.Reboots = inst, plan != nil, inst.GetReboots()
+	g.record.From = g.c.files.consoleSize(g.id)
 	spec, err := g.spec(inst, img)
 	if err != nil {
 		return err
@@ -37,6 +40,10 @@ func (g *guest) start(ctx, life context.Context) error {
 			return err
 		}
 		g.medium, g.record.Credential, g.record.Media = spec.Medium, sum, 1
+		g.c.cfg.Trouble.MediumWritten(ctx, g.id, spec.Medium)
+		if g.c.cfg.Trouble.DriveEmpty(g.id) {
+			spec.Medium = ""
+		}
 		g.limitMedium(inst)
 	}
 	if plan != nil {
@@ -52,13 +59,13 @@ func (g *guest) start(ctx, life context.Context) error {
 		return err
 	}
 	g.attach(life) // first: the guest asks for its address as soon as it runs
-	g.started(mode)
+	g.started(life, mode)
 	return nil
 }
 
 // started remembers and tells that the machine runs.
-func (g *guest) started(mode GuestMode) {
-	g.record.Started = true
+func (g *guest) started(life context.Context, mode GuestMode) {
+	g.record.Started, g.record.Rebooting = true, false
 	if err := g.c.files.save(g.record); err != nil {
 		g.log.Error("remember the start", "error", err)
 	}
@@ -67,10 +74,19 @@ func (g *guest) started(mode GuestMode) {
 		g.how = howPooled
 	}
 	g.c.reports.state(g.id, stateRunning, "")
-	g.tell(stageStarted, map[string]string{"guests": g.how})
-	if g.medium != "" {
-		g.tell(stageInserted, nil)
+	if g.record.Forked {
+		g.seat.bootWithin(longestForkTurn)
 	}
+	attributes := map[string]string{"guests": g.how}
+	if n := g.record.Reboots; n > 0 {
+		attributes["reboots"] = strconv.FormatUint(n, 10)
+	}
+	g.tell(stageStarted, attributes)
+	if g.medium != "" {
+		g.tellInserted()
+		g.c.cfg.Trouble.MediumInserted(life, g.id)
+	}
+	g.c.cfg.Trouble.GuestRuns(life, g.id)
 }
 
 // awaitTurn decides how the guest starts and waits until it may.
@@ -87,7 +103,7 @@ func (g *guest) awaitTurn(ctx context.Context) (mode GuestMode, plan *forkPlan, 
 		if mode != GuestsCold {
 			kind = forkTurn
 		}
-		g.seat, err = g.c.admission.enter(wanted, kind, mode.cost().of(int(inst.GetMemoryMb())))
+		g.seat, err = g.c.takeTurn(wanted, kind, mode.cost().of(int(inst.GetMemoryMb())))
 	}
 	switch {
 	case err == nil:
@@ -152,7 +168,7 @@ func (g *guest) spec(inst *nodelink.Instance, img image) (hypervisor.Spec, error
 		ID: g.id, Kernel: img.kernel, Initrd: img.initrd, Cmdline: img.cmdline,
 		MemoryMB: int(inst.GetMemoryMb()), VCPUs: int(inst.GetVcpus()),
 		NIC:        hypervisor.NIC{MAC: inst.GetMac(), Socket: g.c.files.socket(g.id)},
-		ConsoleLog: g.c.files.console(g.id),
+		ConsoleLog: g.c.files.console(g.id), Display: slices.Contains(g.c.cfg.Displays, inst.GetImage()),
 	}
 	for _, path := range []*string{&spec.NIC.Socket, &spec.ConsoleLog} {
 		abs, err := filepath.Abs(*path)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"time"
 
@@ -19,22 +20,75 @@ const (
 	gather = 10 * time.Millisecond
 )
 
-// syncLoop keeps a connection to the cloud until ctx ends.
-func (c *Controller) syncLoop(ctx context.Context) {
-	pause := firstPause
+// errAnew ends a session on this node's own wish.
+var errAnew = errors.New("the connection is made anew")
+
+// Reconnect has the connection to the cloud made anew, with whatever Config.Cloud uses by now. Guests do not notice.
+func (c *Controller) Reconnect() {
+	select {
+	case c.anew <- struct{}{}:
+	default:
+	}
+}
+
+// syncLoop keeps a connection to the cloud until ctx ends. An error says that the cloud does not want this node.
+func (c *Controller) syncLoop(ctx context.Context) error {
+	pause, linked := firstPause, linkUnknown
+	tell := func(now linkState, err error) {
+		if linked != now {
+			linked = now
+			c.cfg.OnLink(err)
+		}
+	}
 	for ctx.Err() == nil {
 		began := time.Now()
-		err := c.session(ctx)
+		err := c.session(ctx, func() { tell(linkMade, nil) })
 		if ctx.Err() != nil {
-			return
+			return nil
+		}
+		again, fatal := c.refused(ctx, err)
+		if fatal != nil {
+			return fatal
+		}
+		if again || errors.Is(err, errAnew) {
+			pause = firstPause
+			continue
 		}
 		if time.Since(began) > longPause {
 			pause = firstPause
 		}
-		c.log.Warn("connection to the cloud ended", "error", err, "retry", pause)
+		level := slog.LevelWarn
+		if linked == linkLost {
+			level = slog.LevelDebug // told once
+		}
+		c.log.Log(ctx, level, "connection to the cloud ended", "error", err, "retry", pause)
+		tell(linkLost, err)
 		jitter := time.Duration(rand.Int64N(int64(pause)/2 + 1)) //nolint:gosec // spreads retries, no secret
 		wait(ctx, pause+jitter)
 		pause = min(2*pause, longPause)
+	}
+	return nil
+}
+
+// linkState is what was told of the connection to the cloud last.
+type linkState int
+
+const (
+	linkUnknown linkState = iota
+	linkMade
+	linkLost
+)
+
+// refused says what follows from a session's end if that was the NODECERT's refusal.
+func (c *Controller) refused(ctx context.Context, err error) (again bool, fatal error) {
+	refused, ok := nodelink.RefusalOf(err)
+	switch {
+	case !ok:
+		return false, nil
+	case refused.Reason == nodelink.ReasonRemoved:
+		return false, fmt.Errorf("%w: %s", ErrRemoved, refused.Detail)
+	default:
+		return c.cfg.OnRefused(ctx, refused)
 	}
 }
 
@@ -57,11 +111,15 @@ type link struct {
 }
 
 // session is one connection's life: everything known goes out, the snapshot comes in, then changes both ways.
-// Guests hang on ctx, not on the connection.
-func (c *Controller) session(ctx context.Context) error {
+// Guests hang on ctx, not on the connection. made is called once the snapshot is there.
+func (c *Controller) session(ctx context.Context, made func()) error {
 	streamCtx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	stream, err := c.cfg.Cloud.Sync(streamCtx)
+	select {
+	case <-c.anew: // it is made anew here
+	default:
+	}
+	stream, err := c.cfg.Cloud.Sync(nodelink.WithStart(streamCtx, c.started))
 	if err != nil {
 		return fmt.Errorf("connect to the cloud: %w", err)
 	}
@@ -78,9 +136,12 @@ func (c *Controller) session(ctx context.Context) error {
 			return errors.New("the cloud's first message is no snapshot")
 		}
 		c.log.Info("connected to the cloud", "instances", len(d.GetRun()))
+		made()
 		c.apply(ctx, d)
 	case err := <-l.failed:
 		return err
+	case <-c.anew:
+		return errAnew
 	case <-ctx.Done():
 		return ctx.Err()
 	}
@@ -94,10 +155,15 @@ func (c *Controller) exchange(ctx context.Context, l *link) error {
 		report, beat := &nodelink.Report{}, false
 		select {
 		case d := <-l.desired:
+			if err := c.cfg.Trouble.Gate(ctx); err != nil {
+				return err
+			}
 			c.apply(ctx, d)
 			continue
 		case err := <-l.failed:
 			return err
+		case <-c.anew:
+			return errAnew
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-heartbeat.C:
@@ -109,10 +175,16 @@ func (c *Controller) exchange(ctx context.Context, l *link) error {
 		case <-c.reports.wake:
 			wait(ctx, gather)
 		}
-		if report.Instances = c.reports.news(); !beat && len(report.GetInstances()) == 0 {
+		if err := c.cfg.Trouble.Gate(ctx); err != nil {
+			return err
+		}
+		// Told together: what happened before a guest's word is there when that is.
+		report.Instances, report.Events = c.reports.news(), c.happenings.take()
+		if !beat && len(report.GetInstances())+len(report.GetEvents()) == 0 {
 			continue
 		}
 		if err := l.send(ctx, report); err != nil {
+			c.happenings.putBack(report.GetEvents())
 			return err
 		}
 	}

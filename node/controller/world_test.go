@@ -33,6 +33,7 @@ type world struct {
 	network *fakeNetwork
 	cloud   *fakeCloud
 	key     *ecdsa.PrivateKey
+	oldKeys []*ecdsa.PrivateKey
 	cert    *x509.Certificate
 	iam     *keydelivery.Authority
 	dir     string
@@ -92,7 +93,7 @@ func (w *world) remove() { _, _ = os.RemoveAll(w.dir), os.RemoveAll(w.media) }
 func (w *world) start() (c *Controller, stop func()) {
 	w.t.Helper()
 	cfg := Config{
-		NodeID: nodeID, Key: w.key, Driver: w.driver, Network: w.network, Cloud: w.cloud,
+		NodeID: nodeID, Keys: w.keys, Driver: w.driver, Network: w.network, Cloud: w.cloud,
 		Images: filepath.Join(w.dir, "images"), Dir: filepath.Join(w.dir, "node"), SocketDir: filepath.Join(w.dir, "net"),
 		MediaDir: w.media, ColdBoots: 4,
 	}
@@ -116,6 +117,9 @@ func (w *world) start() (c *Controller, stop func()) {
 		}
 	})
 }
+
+// keys are the node's, the newest first.
+func (w *world) keys() []*ecdsa.PrivateKey { return append([]*ecdsa.PrivateKey{w.key}, w.oldKeys...) }
 
 // instance makes one as the cloud would ask for it.
 func (w *world) instance(image string) *nodelink.Instance {

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/cloudtwin/cloudtwin/fixtures/bounded"
 )
 
 // entryAt returns the directory entry that holds a file, of an image made from credentialFiles: the label, then each
@@ -258,24 +260,26 @@ func FuzzRead(f *testing.F) {
 	f.Add(bootSector())
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, b []byte) {
-		fsys, err := Read(padded(b))
-		if err != nil {
-			if !errors.Is(err, ErrDamaged) {
-				t.Fatalf("error is not ErrDamaged: %v", err)
+		bounded.Memory(t, len(b), func() {
+			fsys, err := Read(padded(b))
+			if err != nil {
+				if !errors.Is(err, ErrDamaged) {
+					t.Fatalf("error is not ErrDamaged: %v", err)
+				}
+				return
 			}
-			return
-		}
-		files, err := readAll(fsys)
-		if err != nil {
-			t.Fatalf("accepted, but not readable: %v", err)
-		}
-		total := 0
-		for _, b := range files {
-			total += len(b)
-		}
-		if total > 2*Size {
-			t.Errorf("%d bytes in the files of a floppy", total)
-		}
+			files, err := readAll(fsys)
+			if err != nil {
+				t.Fatalf("accepted, but not readable: %v", err)
+			}
+			total := 0
+			for _, b := range files {
+				total += len(b)
+			}
+			if total > 2*Size {
+				t.Errorf("%d bytes in the files of a floppy", total)
+			}
+		})
 	})
 }
 

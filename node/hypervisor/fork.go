@@ -35,10 +35,22 @@ type Forker interface {
 	// that fails leaves nothing, and no event of its id.
 	Fork(ctx context.Context, spec Spec, t Template) (Machine, error)
 	// Prepare keeps n machines ready for Fork to take, paused copies of t in spec's shape, in the background; later
-	// calls for t change n and r, and 0 drops them. They are in no List, and end with the driver's Close. Such a copy
-	// may have run before, for a moment while it waited for its medium or for a whole rehearsal when r is not nil; what
-	// its guest said then is in no console, and the medium of its rehearsal is gone.
+	// calls for t change n and r, and 0 drops them. What a fork brings of its own need not be in spec. They are in no
+	// List, and end with the driver's Close. Such a copy may have run before, for a moment while it waited for its
+	// medium or for a whole rehearsal when r is not nil; what its guest said then is in no console, and the medium of
+	// its rehearsal is gone.
 	Prepare(ctx context.Context, spec Spec, t Template, n int, r *Rehearsal) error
+}
+
+// Admitter is the ability of Forkers to ask for room before they make a machine ready that nobody waits for yet, and to
+// leave the host to guests that start.
+type Admitter interface {
+	// AdmitSpares has the driver call admit with the memory in MB of each machine that it makes ready for Prepare. It
+	// goes on when admit returns, and calls release once the host's free memory shows what the machine takes. An error
+	// means that there is no room: none is made ready until the next Fork or Prepare. ctx ends with the driver's Close.
+	// While guestsStart says so, which must not block, a machine that is being made ready stands back: a guest goes on to
+	// need the processor after its Fork returned.
+	AdmitSpares(admit func(ctx context.Context, memoryMB int) (release func(), err error), guestsStart func() bool)
 }
 
 // Rehearsal is how the guest of a copy that is kept ready plays its start once, so that the real one takes less of the

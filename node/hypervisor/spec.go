@@ -21,7 +21,8 @@ type Spec struct {
 	Medium   string // absolute path of a floppy image to start with, or empty
 	// ConsoleLog is where the driver appends the serial console's bytes, mode 0600.
 	ConsoleLog string
-	// Display gives the machine a small VGA display that Screenshot can read.
+	// Display gives the machine a small VGA display that Screenshot can read, and its kernel's command line DisplayWord,
+	// by which the guest shows its console there too.
 	Display bool
 }
 
@@ -38,6 +39,9 @@ const MaxSocketPath = 107
 
 // maxCmdline leaves room for the driver's own options in Linux's limit of 2048 bytes on x86.
 const maxCmdline = 1536
+
+// DisplayWord is the kernel's word for a console on the display.
+const DisplayWord = "console=tty0"
 
 const (
 	minMemoryMB, maxMemoryMB = 64, 65536

@@ -39,14 +39,16 @@ type Config struct {
 	Source Source
 	// InstanceFrom tells the instance of a request's context, as vnet.InstanceFrom does.
 	InstanceFrom func(ctx context.Context) (instanceID string, ok bool)
-	// SetHopLimit, if set, bounds how far the answer to the context's request travels, as vnet.SetHopLimit does; 0
-	// means without a bound.
+	// SetHopLimit, if set, bounds how far travels what is sent from now on over the connection of the context's request,
+	// as vnet.SetHopLimit does.
 	SetHopLimit func(ctx context.Context, hops int) error
 	// TokenKey is 32 secret bytes that session tokens are made with. Whoever starts a service with the same key
 	// accepts the tokens of the one before; nil means a random key.
 	TokenKey []byte
-	Clock    func() time.Time // nil means time.Now
-	Logger   *slog.Logger     // nil means silence
+	// Asked, if set, is told of every request once it was answered. It must not block.
+	Asked  func(Request)
+	Clock  func() time.Time // nil means time.Now
+	Logger *slog.Logger     // nil means silence
 }
 
 // Validate reports all that is wrong with the configuration at once.
@@ -114,16 +116,15 @@ func (s *service) answer(w http.ResponseWriter, r *http.Request) {
 		s.limitHops(r, max(1, instance.Options.HopLimit))
 		s.putToken(w, r, instance)
 	case isToken, r.Method != http.MethodGet && r.Method != http.MethodHead:
-		s.limitHops(r, 0)
 		refuse(w, http.StatusMethodNotAllowed)
 	default:
-		s.limitHops(r, 0)
 		s.get(w, r, path, instance)
 	}
 }
 
-// limitHops is about the answer to a token request alone: that is what keeps a token from who is further away, and
-// without a token the rest is as far as version 1 always was.
+// limitHops is about the answer to a token request: that is what keeps a token from who is further away, and without a
+// token the rest is as far as version 1 always was. The bound stays for the rest of the connection. Were it lifted for
+// the next answer, the token's, which nobody far away has acknowledged, would be sent again without it.
 func (s *service) limitHops(r *http.Request, hops int) {
 	if s.cfg.SetHopLimit == nil {
 		return
@@ -154,6 +155,9 @@ func (s *service) putToken(w http.ResponseWriter, r *http.Request, instance Inst
 	}
 	token := s.tokens.mint(instance.ID, s.cfg.Clock().Add(ttl))
 	w.Header().Set(ttlHeader, strconv.FormatUint(seconds, 10))
+	if instance.Traceparent != "" {
+		w.Header().Set(traceHeader, instance.Traceparent)
+	}
 	write(w, r, contentText, []byte(token))
 }
 

@@ -8,12 +8,15 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/cloudtwin/cloudtwin/fixtures/bounded"
 )
 
 var (
@@ -48,8 +51,8 @@ func newSource() *source {
 	full := Instance{
 		ID: "i-0123456789abcdef0", AccountID: "000000000001", ImageID: "ami-00000000000000001", Type: "t3.nano",
 		ReservationID: "r-00000000000000001", LaunchTime: now.Add(-time.Hour),
-		PrivateIP: netip.MustParseAddr("10.64.0.5"), MAC: "02:00:0a:40:00:05",
-		Region: "us-east-1", AvailabilityZone: "us-east-1a",
+		PrivateIP: netip.MustParseAddr("10.64.0.5"), PublicIP: netip.MustParseAddr("127.130.0.5"), MAC: "02:00:0a:40:00:05",
+		Region: "us-east-1", AvailabilityZone: "us-east-1a", AvailabilityZoneID: "use1-az1",
 		RoleName: "loadbalancer-vm-1-web", InstanceProfileARN: "arn:aws:iam::000000000001:instance-profile/p",
 		InstanceProfileID: "AIPA1", UserData: []byte("\x00user\xffdata"),
 		PublicKeys: []PublicKey{{Name: "ops", Key: "ssh-ed25519 AAAA ops"}, {Name: "dev", Key: "ssh-ed25519 BBBB dev"}},
@@ -60,6 +63,7 @@ func newSource() *source {
 		full.ID: full,
 		"i-bare": {ID: "i-bare", Region: "eu-west-1", PrivateIP: netip.MustParseAddr("10.64.0.6"),
 			Tags: map[string]string{"Name": "hidden"}},
+		"i-orphan":   {ID: "i-orphan", InstanceProfileARN: "arn:aws:iam::000000000001:instance-profile/gone"},
 		"i-strict":   {ID: "i-strict", Options: Options{TokensRequired: true, HopLimit: 3}},
 		"i-disabled": {ID: "i-disabled", Options: Options{Disabled: true}},
 	}}
@@ -98,6 +102,16 @@ func newHandler(s Source) http.Handler {
 	return New(Config{Source: s, InstanceFrom: identify, Clock: func() time.Time { return now }})
 }
 
+// golden is the identity document of the first instance of newSource, as package ec2 of the cloud signs it.
+func golden(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile("../../fixtures/metadata/identity-document.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSuffix(string(text), "\n")
+}
+
 func lines(s ...string) string { return strings.Join(s, "\n") }
 
 func TestGet(t *testing.T) {
@@ -112,15 +126,16 @@ func TestGet(t *testing.T) {
 			"meta-data",
 			fullID,
 			"/latest/meta-data/",
-			lines("ami-id", "ami-launch-index", "ami-manifest-path", "hostname", "iam/",
+			lines("ami-id", "ami-launch-index", "ami-manifest-path", "block-device-mapping/", "hostname", "iam/",
 				"instance-action", "instance-id", "instance-life-cycle", "instance-type", "local-hostname", "local-ipv4", "mac",
-				"network/", "placement/", "profile", "public-keys/", "reservation-id", "security-groups", "services/", "tags/"),
+				"network/", "placement/", "profile", "public-ipv4", "public-keys/", "reservation-id", "security-groups",
+				"services/", "tags/"),
 		},
 		{
 			"meta-data without a slash",
 			"i-bare",
 			"/2009-04-04/meta-data",
-			lines("ami-launch-index", "ami-manifest-path", "hostname",
+			lines("ami-launch-index", "ami-manifest-path", "block-device-mapping/", "hostname",
 				"instance-action", "instance-id", "instance-life-cycle", "local-hostname", "local-ipv4", "placement/", "profile",
 				"security-groups", "services/"),
 		},
@@ -136,8 +151,19 @@ func TestGet(t *testing.T) {
 		{"mac", fullID, "/latest/meta-data/mac", "02:00:0a:40:00:05"},
 		{"cards", fullID, "/latest/meta-data/network/interfaces/macs/", "02:00:0a:40:00:05/"},
 		{"card", fullID, "/latest/meta-data/network/interfaces/macs/02:00:0a:40:00:05/",
-			lines("device-number", "local-hostname", "local-ipv4s", "mac", "owner-id", "security-groups")},
+			lines("device-number", "interface-id", "ipv4-associations/", "local-hostname", "local-ipv4s", "mac",
+				"network-card", "owner-id", "public-ipv4s", "security-groups")},
+		{"public address of a card", fullID, "/latest/meta-data/network/interfaces/macs/02:00:0a:40:00:05/public-ipv4s",
+			"127.130.0.5"},
+		{"whose it is", fullID,
+			"/latest/meta-data/network/interfaces/macs/02:00:0a:40:00:05/ipv4-associations/127.130.0.5", "10.64.0.5"},
+		{"public address", fullID, "/latest/meta-data/public-ipv4", "127.130.0.5"},
 		{"owner", fullID, "/latest/meta-data/network/interfaces/macs/02:00:0a:40:00:05/owner-id", "000000000001"},
+		{"card's id", fullID, "/latest/meta-data/network/interfaces/macs/02:00:0a:40:00:05/interface-id",
+			"eni-0123456789abcdef0"},
+		{"devices", fullID, "/latest/meta-data/block-device-mapping/", lines("ami", "root")},
+		{"root device", fullID, "/latest/meta-data/block-device-mapping/root", "/dev/sda1"},
+		{"zone's id", fullID, "/latest/meta-data/placement/availability-zone-id", "use1-az1"},
 		{"zone", fullID, "/latest/meta-data/placement/availability-zone", "us-east-1a"},
 		{"region", fullID, "/latest/meta-data/placement/region", "us-east-1"},
 		{"region alone", "i-bare", "/latest/meta-data/placement/", "region"},
@@ -147,19 +173,25 @@ func TestGet(t *testing.T) {
 		{"role", fullID, "/latest/meta-data/iam/security-credentials/", "loadbalancer-vm-1-web"},
 		{"role without a slash", fullID, "/latest/meta-data/iam/security-credentials", "loadbalancer-vm-1-web"},
 		{"profile", fullID, "/latest/meta-data/iam/info", `{
-  "Code": "Success",
-  "LastUpdated": "2026-03-04T04:06:07Z",
-  "InstanceProfileArn": "arn:aws:iam::000000000001:instance-profile/p",
-  "InstanceProfileId": "AIPA1"
+  "Code" : "Success",
+  "LastUpdated" : "2026-03-04T04:06:07Z",
+  "InstanceProfileArn" : "arn:aws:iam::000000000001:instance-profile/p",
+  "InstanceProfileId" : "AIPA1"
 }`},
+		{"profile that was deleted", "i-orphan", "/latest/meta-data/iam/info", `{
+  "Code" : "InstanceProfileNotFound",
+  "Message" : "Instance Profile cannot be found. It was deleted, or another has its name now.",
+  "LastUpdated" : "2026-03-04T05:06:07Z"
+}`},
+		{"its role", "i-orphan", "/latest/meta-data/iam/", "info"},
 		{"credentials", fullID, "/latest/meta-data/iam/security-credentials/loadbalancer-vm-1-web", `{
-  "Code": "Success",
-  "LastUpdated": "2026-03-04T05:06:07Z",
-  "Type": "AWS-HMAC",
-  "AccessKeyId": "ASIAi-0123456789abcdef0",
-  "SecretAccessKey": "wJalr/secret+key",
-  "Token": "session+token/of==i-0123456789abcdef0",
-  "Expiration": "2026-03-04T06:06:07Z"
+  "Code" : "Success",
+  "LastUpdated" : "2026-03-04T05:06:07Z",
+  "Type" : "AWS-HMAC",
+  "AccessKeyId" : "ASIAi-0123456789abcdef0",
+  "SecretAccessKey" : "wJalr/secret+key",
+  "Token" : "session+token/of==i-0123456789abcdef0",
+  "Expiration" : "2026-03-04T06:06:07Z"
 }`},
 		{"keys", fullID, "/latest/meta-data/public-keys/", lines("0=ops", "1=dev")},
 		{"key", fullID, "/latest/meta-data/public-keys/1/", "openssh-key"},
@@ -169,24 +201,9 @@ func TestGet(t *testing.T) {
 		{"partition", fullID, "/latest/meta-data/services/partition", "aws"},
 		{"dynamic", fullID, "/latest/dynamic/", "instance-identity/"},
 		{"identity", fullID, "/latest/dynamic/instance-identity/", "document"},
-		{"identity document", fullID, "/latest/dynamic/instance-identity/document", `{
-  "accountId": "000000000001",
-  "architecture": "x86_64",
-  "availabilityZone": "us-east-1a",
-  "billingProducts": null,
-  "devpayProductCodes": null,
-  "marketplaceProductCodes": null,
-  "imageId": "ami-00000000000000001",
-  "instanceId": "i-0123456789abcdef0",
-  "instanceType": "t3.nano",
-  "kernelId": null,
-  "pendingTime": "2026-03-04T04:06:07Z",
-  "privateIp": "10.64.0.5",
-  "ramdiskId": null,
-  "region": "us-east-1",
-  "version": "2017-09-30"
-}`},
+		{"identity document", fullID, "/latest/dynamic/instance-identity/document", golden(t)},
 		{"user data", fullID, "/latest/user-data", "\x00user\xffdata"},
+		{"nobody signs", fullID, "/latest/dynamic/instance-identity", "document"},
 	}
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
@@ -296,7 +313,7 @@ func TestSourceErrors(t *testing.T) {
 		{"role went away", ErrNoRole, 404, "404"},
 		{"cloud is away", errors.New("dial: secret-looking detail"), 503, "503 - Service Unavailable"},
 		{"deadline", context.DeadlineExceeded, 503, "503"},
-		{"not allowed", ErrUnauthorized, 200, `"Code": "AssumeRoleUnauthorizedAccess"`},
+		{"not allowed", ErrUnauthorized, 200, `"Code" : "AssumeRoleUnauthorizedAccess"`},
 	}
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
@@ -344,19 +361,21 @@ func FuzzPath(f *testing.F) {
 		f.Add(p)
 	}
 	f.Fuzz(func(t *testing.T, path string) {
-		r := httptest.NewRequestWithContext(context.WithValue(t.Context(), idKey{}, fullID), http.MethodGet, "/", nil)
-		r.URL.Path = path
-		w := httptest.NewRecorder()
-		h.ServeHTTP(w, r)
-		switch w.Code {
-		case 200, 404, 405:
-		default:
-			t.Errorf("status %d", w.Code)
-		}
-		parts := splitPath(path)
-		role := len(parts) == 5 && parts[4] == "loadbalancer-vm-1-web" && parts[3] == "security-credentials"
-		if strings.Contains(w.Body.String(), secret) && !role {
-			t.Errorf("credentials at %q", path)
-		}
+		bounded.Memory(t, len(path), func() {
+			r := httptest.NewRequestWithContext(context.WithValue(t.Context(), idKey{}, fullID), http.MethodGet, "/", nil)
+			r.URL.Path = path
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, r)
+			switch w.Code {
+			case 200, 404, 405:
+			default:
+				t.Errorf("status %d", w.Code)
+			}
+			parts := splitPath(path)
+			role := len(parts) == 5 && parts[4] == "loadbalancer-vm-1-web" && parts[3] == "security-credentials"
+			if strings.Contains(w.Body.String(), secret) && !role {
+				t.Errorf("credentials at %q", path)
+			}
+		})
 	})
 }

@@ -26,6 +26,20 @@ type Source interface {
 	RoleCredentials(ctx context.Context, id string) (Credentials, error)
 }
 
+// Signer is a Source that has identity documents signed. One that is not has them unsigned.
+type Signer interface {
+	// Signatures returns the cloud's signatures of an instance's identity document. It is called with a short deadline.
+	// Any error is seen by the guest as 503, to be tried again.
+	Signatures(ctx context.Context, id string) (Signatures, error)
+}
+
+// Signatures of an identity document, each in base64.
+type Signatures struct {
+	Signature string // RSA, PKCS #1 v1.5 over SHA-256
+	PKCS7     string // signed data with the document in it
+	RSA2048   string // the same
+}
+
 // Instance is what the metadata of one instance is made from. Empty fields are left out of the listings, except
 // where a comment says otherwise.
 type Instance struct {
@@ -39,18 +53,24 @@ type Instance struct {
 	LaunchTime    time.Time
 
 	PrivateIP netip.Addr
-	MAC       string // xx:xx:xx:xx:xx:xx, lower case
-	Hostname  string // empty means ip-10-64-0-5.ec2.internal, made from PrivateIP
+	PublicIP  netip.Addr // the zero value means none
+	MAC       string     // xx:xx:xx:xx:xx:xx, lower case
+	Hostname  string     // empty means ip-10-64-0-5.ec2.internal, made from PrivateIP
 	// SecurityGroups are the names of the groups; none means "default".
 	SecurityGroups []string
 
-	Region           string
-	AvailabilityZone string
+	Region             string
+	AvailabilityZone   string
+	AvailabilityZoneID string // use1-az1
 
 	RoleName            string // empty means that there are no credentials; without a profile too, no iam folder
 	InstanceProfileARN  string
-	InstanceProfileID   string
+	InstanceProfileID   string    // empty beside an ARN: the profile was deleted
 	InstanceProfileTime time.Time // when the profile was attached; zero means LaunchTime
+
+	// Traceparent is the step of a trace that led to the instance (W3C Trace Context). A guest that was told it by no
+	// medium learns it with its session token. Empty: none.
+	Traceparent string
 
 	UserData   []byte // at most 16 KB; nil means none
 	PublicKeys []PublicKey

@@ -22,10 +22,7 @@ func TestTokenLife(t *testing.T) {
 		Source: newSource(), InstanceFrom: identify, Clock: func() time.Time { return clock },
 		SetHopLimit: func(_ context.Context, n int) error {
 			hops = append(hops, n)
-			if len(hops) > 3 {
-				return io.ErrClosedPipe // is logged and changes nothing
-			}
-			return nil
+			return io.ErrClosedPipe // is logged and changes nothing
 		},
 	})
 	resp := ask(h, "i-strict", http.MethodPut, "/latest/api/token", ttlHeader, "21600")
@@ -46,7 +43,8 @@ func TestTokenLife(t *testing.T) {
 			t.Errorf("after %s: %s, %q left", tc.after, resp.Status, resp.Header.Get(ttlHeader))
 		}
 	}
-	if fmt.Sprint(hops) != "[3 0 0 0 0]" {
+	// It is set once and stays: what the guest asks after that may share the token's connection.
+	if fmt.Sprint(hops) != "[3]" {
 		t.Errorf("hop limits %v", hops)
 	}
 	hops = nil

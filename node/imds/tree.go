@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -113,11 +114,7 @@ func (l listed) find(path []string) item {
 
 // tree makes an instance's items below a version.
 func (s *service) tree(in Instance) item {
-	identity := computed(func(context.Context) ([]byte, error) { return document(in) })
-	root := dir{
-		"meta-data": s.metaData(in),
-		"dynamic":   dir{"instance-identity": dir{"document": identity}},
-	}
+	root := dir{"meta-data": s.metaData(in), "dynamic": dir{"instance-identity": s.identity(in)}}
 	names := "dynamic\nmeta-data" // without slashes, unlike all listings below
 	if len(in.UserData) > 0 {
 		root["user-data"] = octets{text(in.UserData)}
@@ -128,18 +125,17 @@ func (s *service) tree(in Instance) item {
 
 func (s *service) metaData(in Instance) dir {
 	d := dir{
-		"ami-launch-index":    text(strconv.Itoa(in.LaunchIndex)),
-		"ami-manifest-path":   text("(unknown)"),
-		"instance-action":     text("none"),
-		"instance-life-cycle": text("on-demand"),
-		"profile":             text("default-hvm"),
-		"security-groups":     text(groups(in)),
-		"services":            dir{"domain": text("amazonaws.com"), "partition": text("aws")},
+		"ami-launch-index":  text(strconv.Itoa(in.LaunchIndex)),
+		"ami-manifest-path": text("(unknown)"),
+		// The names that EC2 gives an instance-store image's. The root is in the guest's memory; tools ask all the same.
+		"block-device-mapping": dir{"ami": text("sda1"), "root": text("/dev/sda1")},
+		"instance-action":      text("none"),
+		"instance-life-cycle":  text("on-demand"),
+		"profile":              text("default-hvm"),
+		"security-groups":      text(groups(in)),
+		"services":             dir{"domain": text("amazonaws.com"), "partition": text("aws")},
 	}
-	address := ""
-	if in.PrivateIP.IsValid() {
-		address = in.PrivateIP.String()
-	}
+	address, public := ipText(in.PrivateIP), ipText(in.PublicIP)
 	d.put("ami-id", in.ImageID)
 	d.put("hostname", hostname(in))
 	d.put("instance-id", in.ID)
@@ -147,19 +143,29 @@ func (s *service) metaData(in Instance) dir {
 	d.put("local-hostname", hostname(in))
 	d.put("local-ipv4", address)
 	d.put("mac", in.MAC)
+	d.put("public-ipv4", public)
 	d.put("reservation-id", in.ReservationID)
 	place := dir{}
 	place.put("availability-zone", in.AvailabilityZone)
+	place.put("availability-zone-id", in.AvailabilityZoneID)
 	place.put("region", in.Region)
 	if len(place) > 0 {
 		d["placement"] = place
 	}
 	if in.MAC != "" {
-		card := dir{"device-number": text("0"), "security-groups": text(groups(in))}
+		card := dir{"device-number": text("0"), "network-card": text("0"), "security-groups": text(groups(in))}
+		// The one card of an instance has the instance's own digits.
+		if digits, ok := strings.CutPrefix(in.ID, "i-"); ok {
+			card.put("interface-id", "eni-"+digits)
+		}
 		card.put("local-hostname", hostname(in))
 		card.put("local-ipv4s", address)
 		card.put("mac", in.MAC)
 		card.put("owner-id", in.AccountID)
+		if public != "" {
+			card["public-ipv4s"] = text(public)
+			card["ipv4-associations"] = dir{public: text(address)}
+		}
 		d["network"] = dir{"interfaces": dir{"macs": dir{in.MAC: card}}}
 	}
 	if in.RoleName != "" || in.InstanceProfileARN != "" {
@@ -172,6 +178,14 @@ func (s *service) metaData(in Instance) dir {
 		d["tags"] = dir{"instance": tags(in.Tags)}
 	}
 	return d
+}
+
+// ipText is empty for no address.
+func ipText(ip netip.Addr) string {
+	if !ip.IsValid() {
+		return ""
+	}
+	return ip.String()
 }
 
 // put adds a leaf unless it is empty.
@@ -230,6 +244,11 @@ func (s *service) iam(in Instance) dir {
 		since = in.LaunchTime
 	}
 	info := func(context.Context) ([]byte, error) {
+		if in.InstanceProfileID == "" {
+			return indented(profileMissing{
+				"InstanceProfileNotFound",
+				"Instance Profile cannot be found. It was deleted, or another has its name now.", stamp(s.cfg.Clock())})
+		}
 		return indented(profileInfo{"Success", stamp(since), in.InstanceProfileARN, in.InstanceProfileID})
 	}
 	d := dir{"info": computed(info)}
@@ -265,6 +284,10 @@ type profileInfo struct {
 	InstanceProfileId  string
 }
 
+type profileMissing struct {
+	Code, Message, LastUpdated string
+}
+
 type roleCredentials struct {
 	Code, LastUpdated, Type string
 	AccessKeyId             string
@@ -295,6 +318,29 @@ type identityDocument struct {
 	Version          string  `json:"version"`
 }
 
+// identity holds the document and, where the source has it signed, the cloud's signatures of it.
+func (s *service) identity(in Instance) dir {
+	d := dir{"document": computed(func(context.Context) ([]byte, error) { return document(in) })}
+	signer, ok := s.cfg.Source.(Signer)
+	if !ok {
+		return d
+	}
+	for name, pick := range map[string]func(Signatures) string{
+		"signature": func(s Signatures) string { return s.Signature },
+		"pkcs7":     func(s Signatures) string { return s.PKCS7 },
+		"rsa2048":   func(s Signatures) string { return s.RSA2048 },
+	} {
+		d[name] = computed(func(ctx context.Context) ([]byte, error) {
+			signed, err := signer.Signatures(ctx, in.ID)
+			if err != nil {
+				return nil, fmt.Errorf("get %s of identity document: %w", name, err)
+			}
+			return []byte(pick(signed)), nil
+		})
+	}
+	return d
+}
+
 func document(in Instance) ([]byte, error) {
 	d := identityDocument{
 		AccountID: in.AccountID, Architecture: in.Architecture, AvailabilityZone: in.AvailabilityZone,
@@ -304,18 +350,23 @@ func document(in Instance) ([]byte, error) {
 	if d.Architecture == "" {
 		d.Architecture = "x86_64"
 	}
-	if in.PrivateIP.IsValid() {
-		d.PrivateIP = in.PrivateIP.String()
-	}
+	d.PrivateIP = ipText(in.PrivateIP)
 	return indented(d)
 }
 
+// indented prints a document as EC2 does, byte for byte: there is a space on either side of the colons.
 func indented(v any) ([]byte, error) {
 	b, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {
 		return nil, fmt.Errorf("encode document: %w", err)
 	}
-	return b, nil
+	lines := strings.Split(string(b), "\n")
+	for i, line := range lines { // each has one name at most, and that comes first
+		if name, value, ok := strings.Cut(line, `": `); ok {
+			lines[i] = name + `" : ` + value
+		}
+	}
+	return []byte(strings.Join(lines, "\n")), nil
 }
 
 func stamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05Z") }

@@ -39,6 +39,8 @@ type Shape struct {
 	Cmdline string // as the image says, without Word
 	// MemoryMB and VCPUs as in hypervisor.Spec.
 	MemoryMB, VCPUs int
+	// Display as in hypervisor.Spec.
+	Display bool
 }
 
 func (s Shape) validate() error {
@@ -53,14 +55,18 @@ func (s Shape) validate() error {
 func (s Shape) Spec() hypervisor.Spec {
 	return hypervisor.Spec{
 		Kernel: s.Kernel, Initrd: s.Initrd, Cmdline: strings.TrimSpace(s.Cmdline + " " + Word), MemoryMB: s.MemoryMB,
-		VCPUs: s.VCPUs,
+		VCPUs: s.VCPUs, Display: s.Display,
 	}
 }
 
 // key names the template of a shape on a ground: what else would give another machine gives another key.
 func (s Shape) key(ground string) (string, error) {
 	// Where the image lies makes no difference, and Digest covers what is in it.
-	data, err := json.Marshal([]any{format, ground, s.Digest, s.Spec().Cmdline, s.MemoryMB, max(s.VCPUs, 1)})
+	parts := []any{format, ground, s.Digest, s.Spec().Cmdline, s.MemoryMB, max(s.VCPUs, 1)}
+	if s.Display {
+		parts = append(parts, hypervisor.DisplayWord)
+	}
+	data, err := json.Marshal(parts)
 	if err != nil {
 		return "", fmt.Errorf("name the template: %w", err)
 	}

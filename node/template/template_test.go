@@ -200,32 +200,33 @@ func TestTwoProcessesMakeOneTemplate(t *testing.T) {
 }
 
 func TestCloseLeavesNothingHalfBuilt(t *testing.T) {
-	p := newPlace(t)
-	p.forker.says = "booting\n"
-	m := p.manager()
-	m.Warm(shape())
-	failed := make(chan error, 1)
-	go func() {
-		_, err := m.Get(context.Background(), shape())
-		failed <- err
-	}()
-	for p.forker.builds() == 0 {
-		if _, err := m.attempt(shape()); err != nil { // yields until the build is under way
+	synctest.Test(t, func(t *testing.T) {
+		p := newPlace(t)
+		p.forker.says = "booting\n"
+		m := p.manager()
+		m.Warm(shape())
+		failed := make(chan error, 1)
+		go func() {
+			_, err := m.Get(t.Context(), shape())
+			failed <- err
+		}()
+		synctest.Wait() // until the guest has said all, and whoever asked waits for it
+		if n := p.forker.builds(); n != 1 {
+			t.Fatalf("%d builds are under way", n)
+		}
+		if err := m.Close(); err != nil {
 			t.Fatal(err)
 		}
-	}
-	if err := m.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if err := <-failed; !errors.Is(err, context.Canceled) {
-		t.Errorf("who waited got %v", err)
-	}
-	if _, err := m.Get(t.Context(), shape()); !errors.Is(err, ErrClosed) {
-		t.Errorf("a closed manager: %v", err)
-	}
-	if n, left := len(p.forker.running), p.leftovers(); n != 0 || left != nil {
-		t.Errorf("%d machines are left, and %v", n, left)
-	}
+		if err := <-failed; !errors.Is(err, context.Canceled) {
+			t.Errorf("who waited got %v", err)
+		}
+		if _, err := m.Get(t.Context(), shape()); !errors.Is(err, ErrClosed) {
+			t.Errorf("a closed manager: %v", err)
+		}
+		if n, left := len(p.forker.running), p.leftovers(); n != 0 || left != nil {
+			t.Errorf("%d machines are left, and %v", n, left)
+		}
+	})
 }
 
 func TestWhatAKilledProcessLeft(t *testing.T) {

@@ -16,6 +16,8 @@ type capture struct {
 	mu   sync.Mutex
 	out  *pcapgo.Writer // nil when the capture ended
 	port *port
+	// headers takes the frames instead; it has a lock and an end of its own.
+	headers *headers
 }
 
 // Capture writes every frame of an instance, both ways and those that get dropped too, to w in pcap's format until
@@ -48,6 +50,10 @@ func (c *capture) stop() {
 }
 
 func (c *capture) write(frame []byte) {
+	if c.headers != nil {
+		c.headers.write(frame)
+		return
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.out == nil {

@@ -78,6 +78,9 @@ func (p *port) dhcpAnswer(request *dhcpv4.DHCPv4) (*dhcpv4.DHCPv4, drop) {
 	case dhcpv4.MessageTypeInform:
 		lease = false
 	case dhcpv4.MessageTypeDecline, dhcpv4.MessageTypeRelease:
+		if named := askedAddress(request); named.IsValid() && !named.IsUnspecified() && named != p.ip {
+			return nil, dropSpoofedDHCP
+		}
 		return nil, dropNone
 	default:
 		return nil, dropMalformed
@@ -101,8 +104,8 @@ func (p *port) dhcpAnswer(request *dhcpv4.DHCPv4) (*dhcpv4.DHCPv4, drop) {
 	return answer, dropNone
 }
 
-// askedAddress is the address that a request wants confirmed: an option while the client has none, the client's own
-// address when it renews (RFC 2131, 4.3.2).
+// askedAddress is the address that a request wants confirmed, or a release gives back: an option while the client has
+// none, the client's own address when it renews (RFC 2131, 4.3.2).
 func askedAddress(request *dhcpv4.DHCPv4) netip.Addr {
 	asked := request.RequestedIPAddress()
 	if asked == nil {

@@ -21,6 +21,7 @@ const (
 	etherIPv4 = uint16(header.IPv4ProtocolNumber)
 	etherARP  = 0x0806
 	etherIPv6 = 0x86dd
+	etherRARP = 0x8035 // RFC 903
 	etherVLAN = 0x8100 // IEEE 802.1Q
 	etherQinQ = 0x88a8 // IEEE 802.1ad
 	etherQold = 0x9100 // what came before 802.1ad
@@ -40,13 +41,13 @@ func (p *port) readFrames(conn io.Reader) error {
 		}
 		size := binary.BigEndian.Uint32(head)
 		if size > maxFrame {
-			p.counters.drop(dropOversize)
+			p.drop(dropOversize)
 			return fmt.Errorf("frame of %d bytes, at most %d", size, maxFrame)
 		}
 		n := int(size)
 		if n > longest {
 			p.counters.received(n)
-			p.counters.drop(dropOversize)
+			p.drop(dropOversize)
 			if _, err := r.Discard(lengthSize + n); err != nil {
 				return fmt.Errorf("read frame: %w", err)
 			}
@@ -63,14 +64,14 @@ func (p *port) readFrames(conn io.Reader) error {
 	}
 }
 
-// ingest counts, records and handles one frame of the guest.
-func (p *port) ingest(frame []byte) {
+// arrive counts, records and handles one frame of the guest.
+func (p *port) arrive(frame []byte) {
 	p.counters.received(len(frame))
 	if tap := p.tap.Load(); tap != nil {
 		tap.write(frame)
 	}
 	if why := p.handle(frame); why != dropNone {
-		p.counters.drop(why)
+		p.drop(why)
 	}
 }
 
@@ -91,6 +92,9 @@ func (p *port) handle(frame []byte) drop {
 		return dropIPv6
 	case etherVLAN, etherQinQ, etherQold:
 		return dropVLAN
+	case etherRARP:
+		// By which QEMU announces a machine that took over another's state, as every fork does. There is nobody to learn.
+		return dropNone
 	default:
 		return dropEtherType
 	}
@@ -119,9 +123,13 @@ func (p *port) handleIPv4(b []byte) drop {
 	if src == p.ip4 {
 		p.hear()
 	}
-	switch {
-	case request != nil:
+	if request != nil {
 		return p.handleDHCP(request)
+	}
+	if why := notForGuests(ip); why != dropNone {
+		return why
+	}
+	switch {
 	case dst == p.ip4, !unicast(to), to == broadcastOf(p.net.cfg.Prefix):
 		return dropDestination
 	case p.net.table.isLocal(to):

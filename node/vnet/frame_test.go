@@ -222,6 +222,22 @@ func TestForged(t *testing.T) {
 	peer.ping() // the first thing it ever received
 }
 
+// TestAnnouncementOfAForkIsNoForgery sends what QEMU does, of itself, for each machine that took over another's state.
+func TestAnnouncementOfAForkIsNoForgery(t *testing.T) {
+	n := newNetwork(t, Config{})
+	w := attach(t, n, "i-a", "10.64.0.10")
+	peer := attach(t, n, "i-b", "10.64.0.11")
+	announcement := w.frame(etherRARP, make([]byte, 46))
+	copy(announcement, broadcastMAC[:])
+	before, _ := n.Stats("i-a")
+	w.send(announcement)
+	w.ping()
+	if after, _ := n.Stats("i-a"); after.ReceivedFrames != before.ReceivedFrames+2 || len(after.Dropped()) > 0 {
+		t.Errorf("counters %+v", after)
+	}
+	peer.ping() // the first thing it ever received
+}
+
 func TestRouting(t *testing.T) {
 	n := newNetwork(t, Config{})
 	a, b := attach(t, n, "i-a", "10.64.0.10"), attach(t, n, "i-b", "10.64.0.11")

@@ -43,7 +43,7 @@ func (p *port) converseFrames(ctx context.Context, f Framer) error {
 func (p *port) receiveFrame(frame []byte) {
 	if len(frame) > etherSize+p.net.cfg.MTU {
 		p.counters.received(len(frame))
-		p.counters.drop(dropOversize)
+		p.drop(dropOversize)
 		return
 	}
 	p.ingest(frame)

@@ -7,6 +7,8 @@ import (
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
+
+	"github.com/cloudtwin/cloudtwin/fixtures/bounded"
 )
 
 // idlePort attaches a guest that never connects, and opens its queue as if it had.
@@ -59,6 +61,10 @@ func FuzzFrames(f *testing.F) {
 		w.ipFrame(p.ip, netip.MustParseAddr("192.0.2.1"), header.UDPProtocolNumber, 64, udpPayload(1, 2, nil)),
 		w.ipFrame(zeroIP, broadcastIP, header.UDPProtocolNumber, 64, udpPayload(68, 67, discover(w.mac).ToBytes())),
 		w.frame(etherARP, arpRequest(w.mac, p.ip, gatewayIP)),
+		w.ipFrame(p.ip, peer.ip, header.UDPProtocolNumber, 64, udpPayload(67, 68, nil)),
+		w.ipFrame(p.ip, peer.ip, header.ICMPv4ProtocolNumber, 64, icmpOf(header.ICMPv4Redirect, p.ip)),
+		withOptions(w.ipFrame(p.ip, peer.ip, header.ICMPv4ProtocolNumber, 64, echo()), 131, 7, 4, 10, 64, 0, 12),
+		fragment(w.ipFrame(p.ip, peer.ip, header.UDPProtocolNumber, 64, []byte{0, 67}), true, 0),
 		w.frame(etherIPv6, make([]byte, 40)),
 		w.frame(etherVLAN, make([]byte, 40)),
 	} {
@@ -69,17 +75,22 @@ func FuzzFrames(f *testing.F) {
 	f.Add([]byte{0xff, 0xff, 0xff, 0xff})
 	f.Add([]byte{0, 1, 0, 14, 0})
 	f.Fuzz(func(t *testing.T, stream []byte) {
-		_ = p.readFrames(bytes.NewReader(stream))
-		for _, frame := range peer.sentFrames() {
-			ip := header.IPv4(frame[etherSize:])
-			if ip.SourceAddress().As4() != p.ip4 || ip.DestinationAddress().As4() != peer.ip4 {
-				t.Errorf("forwarded from %s to %s", ip.SourceAddress(), ip.DestinationAddress())
+		bounded.Memory(t, len(stream), func() {
+			_ = p.readFrames(bytes.NewReader(stream))
+			for _, frame := range peer.sentFrames() {
+				ip := header.IPv4(frame[etherSize:])
+				if ip.SourceAddress().As4() != p.ip4 || ip.DestinationAddress().As4() != peer.ip4 {
+					t.Errorf("forwarded from %s to %s", ip.SourceAddress(), ip.DestinationAddress())
+				}
+				if why := notForGuests(ip); why != dropNone {
+					t.Errorf("forwarded what is to be dropped as %s", why.name())
+				}
+				if len(frame) > etherSize+p.net.cfg.MTU {
+					t.Errorf("forwarded %d bytes", len(frame))
+				}
 			}
-			if len(frame) > etherSize+p.net.cfg.MTU {
-				t.Errorf("forwarded %d bytes", len(frame))
-			}
-		}
-		p.sentFrames()
+			p.sentFrames()
+		})
 	})
 }
 
@@ -98,19 +109,21 @@ func FuzzDHCP(f *testing.F) {
 		f.Add(d.ToBytes())
 	}
 	f.Fuzz(func(t *testing.T, message []byte) {
-		p.handleDHCP(message)
-		for _, frame := range p.sentFrames() {
-			udp := header.UDP(header.IPv4(frame[etherSize:]).Payload())
-			answer, err := dhcpv4.FromBytes(udp.Payload())
-			if err != nil {
-				t.Fatalf("answer does not parse: %v", err)
+		bounded.Memory(t, len(message), func() {
+			p.handleDHCP(message)
+			for _, frame := range p.sentFrames() {
+				udp := header.UDP(header.IPv4(frame[etherSize:]).Payload())
+				answer, err := dhcpv4.FromBytes(udp.Payload())
+				if err != nil {
+					t.Fatalf("answer does not parse: %v", err)
+				}
+				if yours := answer.YourIPAddr; !yours.IsUnspecified() && !yours.Equal(p.ip.AsSlice()) {
+					t.Errorf("leases %s", yours)
+				}
+				if !bytes.Equal(answer.ClientHWAddr, mac) {
+					t.Errorf("answers %s", answer.ClientHWAddr)
+				}
 			}
-			if yours := answer.YourIPAddr; !yours.IsUnspecified() && !yours.Equal(p.ip.AsSlice()) {
-				t.Errorf("leases %s", yours)
-			}
-			if !bytes.Equal(answer.ClientHWAddr, mac) {
-				t.Errorf("answers %s", answer.ClientHWAddr)
-			}
-		}
+		})
 	})
 }

@@ -37,7 +37,7 @@ var (
 	apiAddr   = netip.MustParseAddrPort("169.254.169.253:443")
 )
 
-const testTimeout = 10 * time.Second
+const testTimeout = time.Minute
 
 // newNetwork makes a network that the test's end closes.
 func newNetwork(t testing.TB, cfg Config) *Network {

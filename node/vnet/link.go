@@ -51,7 +51,7 @@ func (l *link) WritePackets(list stack.PacketBufferList) (int, tcpip.Error) {
 			l.port.counters.drop(dropMisrouted)
 			continue
 		}
-		l.port.out.put(pkt.IncRef(), l.port)
+		l.port.emit(pkt.IncRef())
 	}
 	return len(pkts), nil
 }

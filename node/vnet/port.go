@@ -70,7 +70,10 @@ type port struct {
 
 	out      queue
 	counters counters
+	alarm    alarm
 	tap      atomic.Pointer[capture]
+	fate     atomic.Pointer[Fate] // nil while the wire is perfect
+	late     late
 
 	mu       sync.Mutex
 	detached bool
@@ -146,6 +149,7 @@ func (n *Network) plug(p *port) error {
 	ctx, stop := context.WithCancel(context.Background())
 	p.stop = stop
 	n.ports[p.id] = p
+	p.impair(n.fates[p.id])
 	n.table.addGuest(p)
 	n.work.Go(func() { p.run(ctx) })
 	return nil
@@ -195,6 +199,8 @@ func (n *Network) Detach(instanceID string) {
 		e.close()
 	}
 	<-p.stopped
+	p.late.end()
+	p.alarm.end(p)
 	p.endConnections()
 	n.stack.RemoveRoutes(func(r tcpip.Route) bool { return r.NIC == p.nic })
 	_ = n.stack.RemoveNIC(p.nic) // the only error is that it is gone

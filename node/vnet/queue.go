@@ -179,5 +179,5 @@ func (p *port) appendFrame(b []byte, pkt *stack.PacketBuffer) []byte {
 
 // send queues a packet that the port itself made.
 func (p *port) send(kind uint16, b []byte) {
-	p.out.put(newPacket(tcpip.NetworkProtocolNumber(kind), b), p)
+	p.emit(newPacket(tcpip.NetworkProtocolNumber(kind), b))
 }

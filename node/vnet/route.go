@@ -31,7 +31,7 @@ func (p *port) route(ip header.IPv4, to netip.Addr) drop {
 	ip.SetTTL(ip.TTL() - 1)
 	ip.SetChecksum(0)
 	ip.SetChecksum(^ip.CalculateChecksum())
-	peer.out.put(newPacket(header.IPv4ProtocolNumber, ip), peer)
+	peer.emit(newPacket(header.IPv4ProtocolNumber, ip))
 	return dropNone
 }
 

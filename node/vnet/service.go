@@ -78,7 +78,7 @@ func (n *Network) handleSYN(id stack.TransportEndpointID, pkt *stack.PacketBuffe
 		return false
 	}
 	if p.nic != pkt.NICID {
-		p.counters.drop(dropSpoofedIP)
+		p.drop(dropSpoofedIP)
 		return false
 	}
 	if n.table.service(localAddr(id)) == nil {

@@ -14,6 +14,8 @@ const (
 	dropSpoofedIP
 	dropSpoofedARP
 	dropSpoofedDHCP
+	dropICMP
+	dropSourceRoute
 	dropIPv6
 	dropVLAN
 	dropEtherType
@@ -22,6 +24,7 @@ const (
 	dropDisconnected
 	dropQueueFull
 	dropMisrouted
+	dropImpaired
 	dropReasons // how many there are
 )
 
@@ -39,7 +42,9 @@ type Counters struct {
 	SpoofedMAC         uint64 // source MAC is not the guest's
 	SpoofedIP          uint64 // source IP is not the guest's
 	SpoofedARP         uint64 // sender in an ARP packet is not the guest
-	SpoofedDHCP        uint64 // client hardware address is not the guest's
+	SpoofedDHCP        uint64 // for another client, of another's lease, or a server's message
+	DroppedICMP        uint64 // that only a router sends, or an error about another's packet
+	DroppedSourceRoute uint64 // with an IP option that chooses its route
 	DroppedMalformed   uint64 // a header that does not add up
 	DroppedOversize    uint64 // longer than the MTU allows
 	DroppedIPv6        uint64
@@ -53,6 +58,9 @@ type Counters struct {
 	DroppedDisconnected uint64 // it was not connected
 	DroppedQueueFull    uint64 // it did not read fast enough
 	DroppedMisrouted    uint64 // to another's address; should stay 0
+
+	// Frames of both directions that an impaired wire lost (Network.Impair).
+	DroppedImpaired uint64
 }
 
 type counters struct {
@@ -79,20 +87,25 @@ func (n *Network) Stats(instanceID string) (Counters, bool) {
 	if err != nil {
 		return Counters{}, false
 	}
-	c := &p.counters
+	return p.counters.snapshot(), true
+}
+
+func (c *counters) snapshot() Counters {
 	s := Counters{
 		ReceivedFrames: c.rxFrames.Load(), ReceivedBytes: c.rxBytes.Load(),
 		SentFrames: c.txFrames.Load(), SentBytes: c.txBytes.Load(),
 		Connected: c.connected.Load(), Connects: c.connects.Load(),
 		SpoofedMAC: c.drops[dropSpoofedMAC].Load(), SpoofedIP: c.drops[dropSpoofedIP].Load(),
 		SpoofedARP: c.drops[dropSpoofedARP].Load(), SpoofedDHCP: c.drops[dropSpoofedDHCP].Load(),
+		DroppedICMP: c.drops[dropICMP].Load(), DroppedSourceRoute: c.drops[dropSourceRoute].Load(),
 		DroppedMalformed: c.drops[dropMalformed].Load(), DroppedOversize: c.drops[dropOversize].Load(),
 		DroppedIPv6: c.drops[dropIPv6].Load(), DroppedVLAN: c.drops[dropVLAN].Load(),
 		DroppedEtherType: c.drops[dropEtherType].Load(), DroppedDestination: c.drops[dropDestination].Load(),
 		Unreachable:         c.drops[dropUnreachable].Load(),
 		DroppedDisconnected: c.drops[dropDisconnected].Load(),
 		DroppedQueueFull:    c.drops[dropQueueFull].Load(), DroppedMisrouted: c.drops[dropMisrouted].Load(),
+		DroppedImpaired: c.drops[dropImpaired].Load(),
 	}
 	s.DroppedSpoofed = s.SpoofedMAC + s.SpoofedIP + s.SpoofedARP + s.SpoofedDHCP
-	return s, true
+	return s
 }

@@ -3,11 +3,11 @@
 // bridge and no address of the host.
 //
 // A frame enters through a port and is checked against the identity that the cloud gave the guest (frame.go);
-// ARP and DHCP are answered there and then (arp.go, dhcp.go); a packet for another guest is handed to that guest's
-// port with its TTL decremented (route.go); a packet for an address of the node goes to the stack (link.go), where
-// only registered services answer (service.go); for anything else the guest gets ICMP's "unreachable". From the
-// host, guests are reached through listeners on its loopback (expose.go) and Dial, which wait for a guest that is not
-// up yet (reach.go).
+// ARP and DHCP are answered there and then (arp.go, dhcp.go); what no guest may send though it is its own is dropped
+// (conduct.go), and drops are told (alarm.go); a packet for another guest is handed to that guest's port with its TTL
+// decremented (route.go); a packet for an address of the node goes to the stack (link.go), where only registered
+// services answer (service.go); for anything else the guest gets ICMP's "unreachable". From the host, guests are
+// reached through listeners on its loopback (expose.go) and Dial, which wait for a guest that is not up yet (reach.go).
 //
 // Because of the checks a service may trust the port that a connection came through: InstanceFrom tells whose it is.
 //
@@ -66,6 +66,11 @@ type Config struct {
 	// returns nil for a target that it does not know, which is then dialled, or what takes the connection over: it
 	// must not wait for the connection's end, and closes it in the end.
 	HandOver func(target string) func(conn net.Conn)
+	// Dropped, if set, is told of an instance whose frames were dropped as none that a guest may send: how many since
+	// it was attached, by reason (Counters.Dropped). It is told soon after the first, then ever more seldom while there
+	// are more, down to once in ten minutes, and a last time when the instance is detached. It must neither wait nor
+	// call Detach.
+	Dropped func(instanceID string, reasons map[string]uint64)
 	// Listen opens the host's addresses for Expose; nil means those of the kernel.
 	Listen func(ctx context.Context, network, address string) (net.Listener, error)
 	Logger *slog.Logger // nil means silence
@@ -137,6 +142,7 @@ type Network struct {
 	closed    bool
 	ports     map[string]*port     // by instance id
 	exposures map[string]*exposure // by host address
+	fates     map[string]Fate      // of impaired wires, by instance id
 	nextNIC   tcpip.NICID
 	work      sync.WaitGroup // every goroutine of the network
 }

@@ -12,6 +12,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 type report struct {
@@ -103,6 +104,9 @@ func (t *totals) count(w io.Writer, s suite, c testCase) {
 	case c.Failure != nil || c.Error != nil:
 		t.failed++
 		fmt.Fprintf(w, "FAILED   %s: %s %s\n", s.Name, c.Class, c.Name)
+		for _, line := range cause(c.Failure, c.Error) {
+			fmt.Fprintf(w, "         %s\n", line)
+		}
 	case c.Skipped != nil && c.Skipped.Message == deselected:
 		t.deselected++
 	case c.Skipped != nil:
@@ -111,4 +115,39 @@ func (t *totals) count(w io.Writer, s suite, c testCase) {
 	default:
 		t.passed++
 	}
+}
+
+// causeLines and causeColumns bound what is printed of a failure: enough to see what differed, in a log of which only
+// the end may be left.
+const causeLines, causeColumns = 30, 200
+
+// failedSpec begins what Ginkgo says of a spec that failed.
+const failedSpec = "[FAILED]"
+
+// cause is the beginning of what a failed test said, without the blank lines. Some reports put it in the
+// message, others in the text. A go test that is a suite of specs says a lot before the first that failed: that is
+// left out.
+func cause(verdicts ...*verdict) (lines []string) {
+	for _, v := range verdicts {
+		if v == nil {
+			continue
+		}
+		said := v.Message + "\n" + v.Text
+		if at := strings.Index(said, failedSpec); at >= 0 {
+			said = said[strings.LastIndex(said[:at], "\n")+1:]
+		}
+		for line := range strings.Lines(said) {
+			if line = strings.TrimRight(line, " \n"); line == "" {
+				continue
+			}
+			if len(lines) == causeLines {
+				return append(lines, "...")
+			}
+			if len(line) > causeColumns {
+				line = strings.ToValidUTF8(line[:causeColumns], "") + "..."
+			}
+			lines = append(lines, line)
+		}
+	}
+	return lines
 }

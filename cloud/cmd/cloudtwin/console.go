@@ -16,31 +16,57 @@ import (
 
 func newConsole(o *options) *cobra.Command {
 	var follow bool
+	var screenshot string
 	cmd := &cobra.Command{
 		Use:   "console VM",
-		Short: "Follow the serial console of a guest",
+		Short: "Follow the serial console of a guest, or take a picture of its display",
 		Long: "Follows the serial console of a guest from its first byte until the guest is gone or Ctrl-C.\n" +
+			"With --screenshot, writes a PNG of the guest's display instead; guests have one with 'up --displays'.\n" +
 			"VM is an instance id, its beginning, or a Name tag.",
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) != 1 {
-				return &usageError{err: errors.New("takes one argument, the VM; 'cloudtwin ps' lists them")}
-			}
-			return nil
-		},
+		Args: oneVM,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			status, err := o.client().Status(cmd.Context())
+			vm, err := o.vm(cmd.Context(), args[0])
 			if err != nil {
 				return err
 			}
-			vm, err := findVM(status.Instances, args[0])
-			if err != nil {
-				return err
+			if screenshot != "" {
+				return takeScreenshot(cmd.Context(), o.client(), vm.ID, screenshot)
 			}
 			return copyConsole(cmd.Context(), cmd.OutOrStdout(), o.client(), vm, follow)
 		},
 	}
 	cmd.Flags().BoolVarP(&follow, "follow", "f", true, "go on as the guest writes")
+	cmd.Flags().StringVar(&screenshot, "screenshot", "", "file for a picture (PNG) of the guest's display")
 	return cmd
+}
+
+// takeScreenshot writes a picture of a guest's display.
+func takeScreenshot(ctx context.Context, client *operator.Client, id, path string) error {
+	png, err := client.Screenshot(ctx, id)
+	if err != nil {
+		return asRefused(err)
+	}
+	if err := os.WriteFile(path, png, 0o600); err != nil {
+		return fmt.Errorf("write the screenshot of %s: %w", id, err)
+	}
+	return nil
+}
+
+// oneVM checks the arguments of a command that is about one VM.
+func oneVM(_ *cobra.Command, args []string) error {
+	if len(args) != 1 {
+		return &usageError{err: errors.New("takes one argument, the VM; 'cloudtwin ps' lists them")}
+	}
+	return nil
+}
+
+// vm asks the cloud for the VM that a user names.
+func (o *options) vm(ctx context.Context, name string) (operator.Instance, error) {
+	status, err := o.client().Status(ctx)
+	if err != nil {
+		return operator.Instance{}, err
+	}
+	return findVM(status.Instances, name)
 }
 
 func findVM(instances []operator.Instance, name string) (operator.Instance, error) {

@@ -18,6 +18,7 @@ var errUnfit = errors.New("the main job cannot run on this machine; the lines th
 
 func newDoctor(o *options) *cobra.Command {
 	var guests guestsFlags
+	var hypervisor string
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "doctor",
@@ -26,11 +27,12 @@ func newDoctor(o *options) *cobra.Command {
 			"(the main job cannot run), with what was found and what to do about it. The exit code is 3 when one fails.",
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			mode, err := local.ParseGuests(guests.mode)
-			if err != nil {
-				return &usageError{err: fmt.Errorf("--guests: %w", err)}
+			chosen, err := guests.check(hypervisor)
+			if err := errors.Join(err, checkHypervisor(hypervisor)); err != nil {
+				return &usageError{err: err}
 			}
-			facts := doctor.Gather(cmd.Context(), doctor.Config{Guests: mode, Layout: local.Layout(o.state), Images: o.images})
+			facts := doctor.Gather(cmd.Context(), doctor.Config{Guests: chosen.Mode, Hypervisor: hypervisor,
+				Layout: local.Layout(o.state), Images: o.images})
 			found := doctor.Examine(facts)
 			if asJSON {
 				encoder := json.NewEncoder(cmd.OutOrStdout())
@@ -49,6 +51,8 @@ func newDoctor(o *options) *cobra.Command {
 		},
 	}
 	guests.registerMode(cmd)
+	cmd.Flags().StringVar(&hypervisor, "hypervisor", "", "libvirt daemon of this host by its URI, such as "+
+		"qemu:///session, that is to run the guests (default: in process)")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
 }

@@ -10,12 +10,10 @@ import (
 
 	"github.com/cloudtwin/cloudtwin/cloud/cmd/cloudtwin/local"
 	"github.com/cloudtwin/cloudtwin/cloud/cmd/cloudtwin/scale"
-	"github.com/cloudtwin/cloudtwin/cloud/iam"
+	"github.com/cloudtwin/cloudtwin/cloud/cmd/cloudtwin/testrun"
 	"github.com/cloudtwin/cloudtwin/cloud/operator"
 	"github.com/cloudtwin/cloudtwin/cloud/store"
-	"github.com/cloudtwin/cloudtwin/lbvm-image/builder"
 	"github.com/cloudtwin/cloudtwin/node"
-	"github.com/cloudtwin/cloudtwin/node/hypervisor"
 )
 
 // The exit codes, by who has to act: nobody, the product's developers, the user, whoever runs the machine.
@@ -55,22 +53,14 @@ func asUsage(command *cobra.Command, err error) error {
 	return &usageError{command: command.CommandPath(), err: err}
 }
 
-// infrastructure are the faults of the machine that a command runs on.
+// infrastructure are the faults of the machine that only commands know; local.IsInfrastructure knows the others.
 var infrastructure = []error{
-	errUnfit, errUnscanned,
-	scale.ErrLimit, hypervisor.ErrUnavailable, node.ErrBusy, node.ErrIdentity, operator.ErrNotRunning,
-	store.ErrBusy, store.ErrDamaged, store.ErrFull, store.ErrUnreachable,
-	iam.ErrRootKeyMissing, iam.ErrRootKeyDamaged, iam.ErrRootKeyMode,
-	syscall.EADDRINUSE, syscall.EADDRNOTAVAIL, syscall.ENOSPC, syscall.EDQUOT, syscall.EACCES, syscall.EROFS,
-	syscall.ENOTDIR,
+	errUnfit, errUnscanned, scale.ErrLimit, testrun.ErrTools, testrun.ErrInfrastructure,
 }
 
 func exitCode(err error) int {
 	if _, ok := errors.AsType[*usageError](err); ok || errors.Is(err, local.ErrForeign) {
 		return exitUsage
-	}
-	if _, ok := errors.AsType[*builder.Error](err); ok {
-		return exitInfrastructure
 	}
 	if _, ok := errors.AsType[*childError](err); ok {
 		return exitInfrastructure
@@ -78,10 +68,8 @@ func exitCode(err error) int {
 	if errors.Is(err, context.Canceled) {
 		return exitInterrupted
 	}
-	for _, fault := range infrastructure {
-		if errors.Is(err, fault) {
-			return exitInfrastructure
-		}
+	if local.IsInfrastructure(err, infrastructure...) {
+		return exitInfrastructure
 	}
 	return exitProduct
 }
@@ -92,6 +80,9 @@ func describe(err error) string {
 	switch {
 	case errors.Is(err, operator.ErrNotRunning):
 		text += "\nstart one with 'cloudtwin up', or name its folder with --state"
+	case errors.Is(err, node.ErrRemoved):
+		text += "\nits guests were ended and its keys wiped; to join again, take a new token with 'cloudtwin node-token' " +
+			"on the cloud's machine"
 	case errors.Is(err, node.ErrIdentity):
 		text += "\n'cloudtwin node --id' names a node, 'cloudtwin node-token' prints a token; 'cloudtwin down' begins anew"
 	case errors.Is(err, syscall.EADDRINUSE):

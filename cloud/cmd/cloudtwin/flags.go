@@ -3,16 +3,19 @@ package main
 import (
 	"fmt"
 	"net"
-	"net/url"
 	"os"
+	"slices"
 	"strconv"
 
 	"github.com/spf13/cobra"
 
 	"github.com/cloudtwin/cloudtwin/cloud/cmd/cloudtwin/local"
 	"github.com/cloudtwin/cloudtwin/cloud/nodelink"
+	"github.com/cloudtwin/cloudtwin/lbvm-image/builder"
 	"github.com/cloudtwin/cloudtwin/node"
 	"github.com/cloudtwin/cloudtwin/node/hypervisor"
+	"github.com/cloudtwin/cloudtwin/node/hypervisor/libvirt"
+	"github.com/cloudtwin/cloudtwin/node/hypervisor/sim"
 )
 
 // checkAddress says what is wrong with a flag's host:port.
@@ -41,8 +44,8 @@ func checkHypervisor(uri string) error {
 	if uri == "" {
 		return nil
 	}
-	if u, err := url.Parse(uri); err != nil || u.Scheme == "" {
-		return fmt.Errorf("--hypervisor %q: want a libvirt URI, such as qemu:///system", uri)
+	if err := libvirt.CheckURI(uri); err != nil {
+		return fmt.Errorf("--hypervisor %w", err)
 	}
 	return nil
 }
@@ -51,12 +54,25 @@ func checkHypervisor(uri string) error {
 type guestsFlags struct {
 	mode, templates string
 	pool            int
+	capture         bool
+	displays        []string
+	lifecycle       string
+	seed            uint64
 }
 
 func (g *guestsFlags) register(cmd *cobra.Command) {
 	g.registerMode(cmd)
 	flags := cmd.Flags()
 	flags.IntVar(&g.pool, "pool", 0, "forks kept ready for the next guests of each image, paused")
+	flags.BoolVar(&g.capture, "capture", false, "keep the headers of each guest's latest frames (pcap, without "+
+		"payloads, at most 4 MB a guest) for bundles")
+	flags.StringSliceVar(&g.displays, "displays", nil, "images whose guests get a display, for screenshots; without "+
+		"a value those of users, "+string(builder.Web))
+	flags.Lookup("displays").NoOptDefVal = string(builder.Web)
+	flags.StringVar(&g.lifecycle, "sim-lifecycle", "", "file that says how simulated guests boot and fail, such as "+
+		"fixtures/guests/flaky.json (default: at once, and never)")
+	flags.Uint64Var(&g.seed, "sim-seed", 0, "seed of the chances in --sim-lifecycle: the n-th guest of a node with "+
+		"this seed always has the same life")
 	flags.StringVar(&g.templates, "templates", local.Templates(), "folder of what forks are copies of")
 }
 
@@ -85,7 +101,47 @@ func (g *guestsFlags) check(hypervisor string) (local.Guests, error) {
 	case hypervisor != "" && mode == node.GuestsSim:
 		return local.Guests{}, fmt.Errorf("--hypervisor %s: simulated guests run in this process", hypervisor)
 	}
-	return local.Guests{Mode: mode, Pool: g.pool, Templates: g.templates}, nil
+	if err := g.checkDisplays(); err != nil {
+		return local.Guests{}, err
+	}
+	lifecycle, err := g.loadLifecycle(mode)
+	if err != nil {
+		return local.Guests{}, err
+	}
+	return local.Guests{Mode: mode, Pool: g.pool, Capture: g.capture, Templates: g.templates, Displays: g.displays,
+		Lifecycle: lifecycle, Seed: g.seed}, nil
+}
+
+// checkDisplays says which of the images with displays are none.
+func (g *guestsFlags) checkDisplays() error {
+	for _, name := range g.displays {
+		if !slices.Contains(builder.Flavours(), builder.Flavour(name)) {
+			return fmt.Errorf("--displays %q: want names of images among %v", name, builder.Flavours())
+		}
+		if name == string(builder.LBVM) {
+			return fmt.Errorf("--displays %s: the image of load balancers has no driver for one", name)
+		}
+	}
+	return nil
+}
+
+// loadLifecycle reads how simulated guests live; others live as they do.
+func (g *guestsFlags) loadLifecycle(mode node.GuestMode) (sim.Lifecycle, error) {
+	switch {
+	case g.lifecycle == "" && g.seed == 0:
+		return sim.Lifecycle{}, nil
+	case mode != node.GuestsSim:
+		return sim.Lifecycle{}, fmt.Errorf("--sim-lifecycle and --sim-seed: they are for --guests %s, not for %s",
+			node.GuestsSim, mode)
+	case g.lifecycle == "":
+		return sim.Lifecycle{}, fmt.Errorf("--sim-seed %d: it decides about the chances of --sim-lifecycle, which is missing",
+			g.seed)
+	}
+	l, err := sim.LoadLifecycle(g.lifecycle)
+	if err != nil {
+		return sim.Lifecycle{}, fmt.Errorf("--sim-lifecycle: %w", err)
+	}
+	return l, nil
 }
 
 // checkToken says that the flag --token, which may be empty, holds no token; never what it holds.

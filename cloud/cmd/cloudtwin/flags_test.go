@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/cloudtwin/cloudtwin/cloud/cmd/cloudtwin/local"
 	"github.com/cloudtwin/cloudtwin/cloud/iam"
@@ -21,11 +22,21 @@ func TestFlags(t *testing.T) {
 		_, err := (&guestsFlags{mode: mode, pool: pool}).check(hypervisor)
 		return err
 	}
+	further := func(g guestsFlags) error { _, err := g.check(""); return err }
+	const flaky = "../../../fixtures/guests/flaky.json"
 	tests := []struct {
 		name  string
 		err   error
 		names string // the flag; empty for one that is right
 	}{
+		{"displays", further(guestsFlags{mode: "fork", displays: []string{"web"}}), ""},
+		{"displays of what is no image", further(guestsFlags{mode: "fork", displays: []string{"vga"}}), "--displays"},
+		{"displays of load balancers", further(guestsFlags{mode: "fork", displays: []string{"lbvm"}}), "--displays"},
+		{"lifecycle", further(guestsFlags{mode: "sim", lifecycle: flaky, seed: 7}), ""},
+		{"lifecycle of real guests", further(guestsFlags{mode: "fork", lifecycle: flaky}), "--sim-lifecycle"},
+		{"lifecycle that is not there", further(guestsFlags{mode: "sim", lifecycle: "none.json"}), "--sim-lifecycle"},
+		{"lifecycle that is none", further(guestsFlags{mode: "sim", lifecycle: "flags_test.go"}), "--sim-lifecycle"},
+		{"seed of nothing", further(guestsFlags{mode: "sim", seed: 7}), "--sim-seed"},
 		{"simulated guests", guests("sim", 0, ""), ""},
 		{"pool of forks", guests("fork", 4, "qemu:///system"), ""},
 		{"guests of no kind", guests("warm", 0, ""), "--guests"},
@@ -39,8 +50,16 @@ func TestFlags(t *testing.T) {
 		{"port too high", checkAddress("--node-api", "127.0.0.1:65536"), "--node-api"},
 		{"port by name", checkAddress("--api", "127.0.0.1:http"), "--api"},
 		{"no hypervisor", checkHypervisor(""), ""},
-		{"hypervisor", checkHypervisor("qemu+tls://host/system"), ""},
+		{"hypervisor", checkHypervisor("qemu:///session"), ""},
+		{"hypervisor of this host", checkHypervisor("qemu+tls://localhost/system"), ""},
+		{"hypervisor of another host", checkHypervisor("qemu+tls://host/system"), "--hypervisor"},
+		{"hypervisor that is not QEMU", checkHypervisor("xen:///"), "--hypervisor"},
 		{"hypervisor that is no URI", checkHypervisor("foo"), "--hypervisor"},
+		{"life of identities", checkLBCertLife(24 * time.Hour), ""},
+		{"shortest life", checkLBCertLife(30 * time.Second), ""},
+		{"longest life", checkLBCertLife(3650 * 24 * time.Hour), ""},
+		{"life too short", checkLBCertLife(30*time.Second - 1), "--lbcert-life"},
+		{"life too long", checkLBCertLife(3650*24*time.Hour + 1), "--lbcert-life"},
 		{"no token", checkToken(""), ""},
 		{"token that is none", checkToken(secret), "--token"},
 		{"state", checkState("/tmp/state"), ""},

@@ -64,6 +64,7 @@ func newImageBuild(o *options) *cobra.Command {
 		"",
 		"Debian package of the kernel (default "+builder.DefaultKernelPackage+")",
 	)
+	flags.StringVar(&cfg.BusyBox, "busybox", "", "static BusyBox for the web image (default Debian's, none with --kernel)")
 	flags.StringVar(&cfg.AgentBinary, "agent", "", "static agent binary (default: built from --source)")
 	flags.StringVar(&cfg.SourceDir, "source", sourceDir(), "folder of cloudtwin's source, for building the agent")
 	return cmd

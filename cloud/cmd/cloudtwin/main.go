@@ -18,6 +18,10 @@ func main() {
 func run() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	if err := refuseCoreDumps(); err != nil {
+		fmt.Fprintln(os.Stderr, describe(err))
+		return exitInfrastructure
+	}
 	root := newRoot()
 	command, err := root.ExecuteContextC(ctx)
 	if err == nil {

@@ -40,17 +40,17 @@ func newPs(o *options) *cobra.Command {
 
 func printStatus(w io.Writer, s operator.Status) {
 	_, _ = fmt.Fprintf(w, "endpoint %s, state %s, process %d\n\n", s.Endpoint, s.StateDir, s.PID)
-	nodes := newTable(w, "NODE", "STATE", "HYPERVISOR", "ACCELERATOR", "MEMORY FREE")
+	nodes := newTable(w, "NODE", "STATE", "HYPERVISOR", "ACCELERATOR", "MEMORY FREE", "CERTIFICATE")
 	for _, n := range s.Nodes {
 		nodes.AppendRow(table.Row{n.ID, n.State, n.Hypervisor, n.Accelerator,
-			fmt.Sprintf("%d of %d MB", n.MemoryFreeMB, n.MemoryMB)})
+			fmt.Sprintf("%d of %d MB", n.MemoryFreeMB, n.MemoryMB), nodeIdentityLeft(n.Certificate, time.Now())})
 	}
 	nodes.Render()
 	_, _ = fmt.Fprintln(w)
-	guests := newTable(w, "VM", "NAME", "IMAGE", "STATE", "STAGE", "GUEST", "ADDRESS", "NODE", "AGE")
+	guests := newTable(w, "VM", "NAME", "IMAGE", "STATE", "STAGE", "GUEST", "ADDRESS", "SSH", "NODE", "IDENTITY", "AGE")
 	for _, i := range s.Instances {
-		guests.AppendRow(table.Row{i.ID, i.Name, i.Image, i.State, i.Stage, i.Guests, i.PrivateIP, i.NodeID,
-			time.Since(i.Launched).Round(time.Second)})
+		guests.AppendRow(table.Row{i.ID, i.Name, i.Image, i.State, i.Stage, i.Guests, i.PrivateIP, i.SSH, i.NodeID,
+			identityLeft(i.Identity, time.Now()), time.Since(i.Launched).Round(time.Second)})
 	}
 	guests.Render()
 	_, _ = fmt.Fprintln(w)
@@ -62,6 +62,34 @@ func printStatus(w io.Writer, s operator.Status) {
 		}
 	}
 	balancers.Render()
+}
+
+// nodeIdentityLeft tells how long a node's NODECERT is good, and that it is being renewed.
+func nodeIdentityLeft(c operator.NodeCertificate, now time.Time) string {
+	return identityLeft(&operator.Identity{NotAfter: c.NotAfter, Renewing: c.Renewing}, now)
+}
+
+// identityLeft tells how long a load-balancer VM's LBCERT is good, and that it is being renewed.
+func identityLeft(id *operator.Identity, now time.Time) string {
+	switch {
+	case id == nil:
+		return ""
+	case id.NotAfter.IsZero():
+		return "not on record"
+	}
+	const day = 24 * time.Hour
+	left := id.NotAfter.Sub(now)
+	text := left.Round(time.Second).String()
+	switch {
+	case left <= 0:
+		text = "expired"
+	case left >= 2*day:
+		text = fmt.Sprintf("%dd", int(left/day))
+	}
+	if id.Renewing {
+		text += ", renewing"
+	}
+	return text
 }
 
 // newTable returns a table without rules, as ps and its kin print them.

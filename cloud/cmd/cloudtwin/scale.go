@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 
 func newScale(*options) *cobra.Command {
 	var cfg scale.Config
+	var mostGrowth float64
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "scale",
@@ -26,10 +28,17 @@ func newScale(*options) *cobra.Command {
 			if err := cfg.Validate(); err != nil {
 				return &usageError{err: err}
 			}
+			if mostGrowth < 0 {
+				return &usageError{err: fmt.Errorf("--max-growth %g: expected a factor such as 1.25, or 0 for no limit",
+					mostGrowth)}
+			}
 			cfg.Progress = cmd.ErrOrStderr()
 			report, err := scale.Run(cmd.Context(), cfg)
 			if len(report.Rows) == 0 {
 				return err
+			}
+			if err == nil && mostGrowth > 0 {
+				err = report.CheckGrowth(mostGrowth)
 			}
 			if asJSON {
 				return errors.Join(err, json.NewEncoder(os.Stdout).Encode(report))
@@ -53,6 +62,8 @@ func newScale(*options) *cobra.Command {
 		"load balancers under way at once, from the request until they serve",
 	)
 	flags.DurationVar(&cfg.Patience, "patience", time.Minute, "how long nothing may come to serve before the run fails")
+	flags.Float64Var(&mostGrowth, "max-growth", 0, "how many times as much as one of the first row a load balancer may "+
+		"cost in later rows, in CPU and in memory, before the run counts as failed (default: no limit)")
 	flags.BoolVar(&asJSON, "json", false, "print the report as JSON")
 	return cmd
 }

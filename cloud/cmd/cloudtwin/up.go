@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/exec"
 	"slices"
@@ -12,15 +13,22 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"go.opentelemetry.io/otel/exporters/otlp/otlptrace"
 
 	"github.com/cloudtwin/cloudtwin/cloud/cmd/cloudtwin/local"
+	"github.com/cloudtwin/cloudtwin/cloud/cmd/cloudtwin/otlp"
+	"github.com/cloudtwin/cloudtwin/cloud/elb"
+	"github.com/cloudtwin/cloudtwin/cloud/keydelivery"
 	"github.com/cloudtwin/cloudtwin/cloud/operator"
 )
 
 func newUp(o *options) *cobra.Command {
 	cfg := local.Config{}
+	var collector otlptrace.Client
+	var otlpAddress string
 	var guests guestsFlags
 	var detach bool
+	var faults string
 	cmd := &cobra.Command{
 		Use:   "up",
 		Short: "Start a cloud with a node and keep it running",
@@ -32,13 +40,25 @@ func newUp(o *options) *cobra.Command {
 			var err error
 			cfg.Guests, err = guests.check(cfg.HypervisorURI)
 			if err := errors.Join(err, checkAddress("--api", cfg.APIAddress), checkAddress("--node-api", cfg.NodeAddress),
-				checkHypervisor(cfg.HypervisorURI), checkState(cfg.Layout), checkProfile(cfg.MinDeliveryProfile)); err != nil {
+				checkHypervisor(cfg.HypervisorURI), checkState(cfg.Layout), checkProfile(cfg.MinDeliveryProfile),
+				checkLBCertLife(cfg.LBCertLife), checkRootKey(cfg.RootKey), checkOwner(cfg.LBVMOwner),
+				checkRoleCredentialsLife(cfg.RoleCredentialsLife)); err != nil {
 				return &usageError{err: err}
+			}
+			if faults != "" {
+				if cfg.Faults, err = readSchedule(faults); err != nil {
+					return err
+				}
+			}
+			if otlpAddress != "" {
+				if collector, err = otlp.NewClient(otlpAddress); err != nil {
+					return &usageError{err: fmt.Errorf("--otlp: %w", err)}
+				}
 			}
 			if detach {
 				return startDetached(cmd, o)
 			}
-			return up(cmd, cfg)
+			return up(cmd, cfg, collector)
 		},
 	}
 	flags := cmd.Flags()
@@ -47,22 +67,38 @@ func newUp(o *options) *cobra.Command {
 	flags.StringSliceVar(&cfg.StoreEndpoints, "store", nil, "URLs of an external etcd cluster (default: embedded)")
 	flags.BoolVar(&cfg.NoNode, "no-node", false, "start no node here; nodes join with 'cloudtwin node'")
 	flags.BoolVar(&cfg.Keep, "keep", false, "at the end leave state and guests for the next 'up'")
-	flags.StringVar(&cfg.HypervisorURI, "hypervisor", "", "libvirt URI, such as qemu:///system (default: in process)")
+	flags.StringVar(&cfg.HypervisorURI, "hypervisor", "", "libvirt daemon of this host by its URI, such as "+
+		"qemu:///session (default: in process)")
 	guests.register(cmd)
 	flags.IntVar(&cfg.MinDeliveryProfile, "min-delivery-profile", 0, "least profile of the key-delivery protocol that is "+
 		"answered, 1 or 2 (default 2, or 1 when an image is registered as profile 1)")
 	flags.IntVar(&cfg.Replicas, "replicas", 1, "load-balancer VMs of each load balancer")
+	flags.DurationVar(&cfg.LBCertLife, "lbcert-life", keydelivery.DefaultDays*24*time.Hour, "how long the certificate "+
+		"is valid with which a load-balancer VM asks for keys, 30s to 3650 days; it is renewed before its end")
+	flags.StringVar(&cfg.LBVMOwner, "lbvm-owner", string(elb.OwnerSystem), "account in which load-balancer VMs run: "+
+		"system, user (the load balancer's, hidden there) or linked (one that is made for each user account)")
+	flags.DurationVar(&cfg.RoleCredentialsLife, "role-credentials-life", 6*time.Hour, "how long the credentials of an "+
+		"instance's role are valid, 15m to 12h; new ones are there 5 minutes before their end")
+	flags.StringVar(&cfg.RootKey, "root-key", "", "key on a PKCS#11 token that seals the cloud's secrets instead of a "+
+		"file, as a URI: "+tokenURIForm)
+	flags.StringVar(&faults, "faults", "", "file of a schedule of faults that is played once the node can take guests")
+	flags.StringVar(&otlpAddress, "otlp", "", "OpenTelemetry collector that is told what happens, such as "+
+		"http://127.0.0.1:4318 or grpc://127.0.0.1:4317")
 	flags.BoolVarP(&detach, "detach", "d", false, "run in the background")
 	return cmd
 }
 
-func up(cmd *cobra.Command, cfg local.Config) (err error) {
+func up(cmd *cobra.Command, cfg local.Config, collector otlptrace.Client) (err error) {
 	ctx := cmd.Context()
 	twin, err := local.Start(ctx, cfg)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, twin.Close()) }()
+	if collector != nil {
+		exporter := otlp.Start(collector, slog.Default(), twin.Follow)
+		defer exporter.Close()
+	}
 	_, _ = fmt.Fprintf(
 		cmd.OutOrStdout(),
 		"endpoint %s\nuse it:  eval \"$(cloudtwin env%s)\"\nend it:  Ctrl-C or 'cloudtwin down%s'\n",

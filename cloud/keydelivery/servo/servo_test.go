@@ -8,6 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/cloudtwin/cloudtwin/cloud/keydelivery/servo"
+	"github.com/cloudtwin/cloudtwin/fixtures/bounded"
 )
 
 func TestDescriptionRoundTrip(t *testing.T) {
@@ -100,5 +101,7 @@ func FuzzParseDescription(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(body)
-	f.Fuzz(func(_ *testing.T, data []byte) { _, _ = servo.ParseDescription(data) })
+	f.Fuzz(func(t *testing.T, data []byte) {
+		bounded.Memory(t, len(data), func() { _, _ = servo.ParseDescription(data) })
+	})
 }

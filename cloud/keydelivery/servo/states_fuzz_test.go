@@ -3,6 +3,8 @@ package servo
 import (
 	"net/url"
 	"testing"
+
+	"github.com/cloudtwin/cloudtwin/fixtures/bounded"
 )
 
 // FuzzParseStates: no form makes the reader of a guest's report panic or go on without end.
@@ -17,18 +19,20 @@ func FuzzParseStates(f *testing.F) {
 		f.Add(query)
 	}
 	f.Fuzz(func(t *testing.T, query string) {
-		form, err := url.ParseQuery(query)
-		if err != nil {
-			return
-		}
-		states, err := ParseStates(form)
-		if err != nil {
-			return
-		}
-		for id, state := range states.Instances {
-			if id == "" || state != "InService" && state != "OutOfService" {
-				t.Errorf("instance %q is %q", id, state)
+		bounded.Memory(t, len(query), func() {
+			form, err := url.ParseQuery(query)
+			if err != nil {
+				return
 			}
-		}
+			states, err := ParseStates(form)
+			if err != nil {
+				return
+			}
+			for id, state := range states.Instances {
+				if id == "" || state != "InService" && state != "OutOfService" {
+					t.Errorf("instance %q is %q", id, state)
+				}
+			}
+		})
 	})
 }

@@ -142,6 +142,14 @@ const (
 	HypervisorTypeXen = "xen"
 )
 
+// Values of IamInstanceProfileAssociationState.
+const (
+	IamInstanceProfileAssociationStateAssociating    = "associating"
+	IamInstanceProfileAssociationStateAssociated     = "associated"
+	IamInstanceProfileAssociationStateDisassociating = "disassociating"
+	IamInstanceProfileAssociationStateDisassociated  = "disassociated"
+)
+
 // Values of ImageState.
 const (
 	ImageStatePending      = "pending"
@@ -236,6 +244,18 @@ const (
 const (
 	InstanceTypeHypervisorNitro = "nitro"
 	InstanceTypeHypervisorXen   = "xen"
+)
+
+// Values of KeyFormat.
+const (
+	KeyFormatPem = "pem"
+	KeyFormatPpk = "ppk"
+)
+
+// Values of KeyType.
+const (
+	KeyTypeRsa     = "rsa"
+	KeyTypeEd25519 = "ed25519"
 )
 
 // Values of MarketType.

@@ -2,11 +2,33 @@
 
 package ec2
 
+// AssociateIamInstanceProfileInput is the request of AssociateIamInstanceProfile.
+type AssociateIamInstanceProfileInput struct {
+	IamInstanceProfile *IamInstanceProfileSpecification `required:"true"`
+	InstanceId         *string                          `required:"true"`
+}
+
+// CreateKeyPairInput is the request of CreateKeyPair.
+type CreateKeyPairInput struct {
+	DryRun            *bool
+	KeyFormat         *string            `enum:"pem|ppk"`
+	KeyName           *string            `required:"true"`
+	KeyType           *string            `enum:"rsa|ed25519"`
+	TagSpecifications []TagSpecification `query:"TagSpecification"`
+}
+
 // CreateTagsInput is the request of CreateTags.
 type CreateTagsInput struct {
 	DryRun    *bool
 	Resources []string `query:"ResourceId" required:"true"`
 	Tags      []Tag    `query:"Tag" required:"true"`
+}
+
+// DeleteKeyPairInput is the request of DeleteKeyPair.
+type DeleteKeyPairInput struct {
+	DryRun    *bool
+	KeyName   *string
+	KeyPairId *string
 }
 
 // DeleteTagsInput is the request of DeleteTags.
@@ -23,6 +45,14 @@ type DescribeAvailabilityZonesInput struct {
 	Filters              []Filter `query:"Filter"`
 	ZoneIds              []string `query:"ZoneId"`
 	ZoneNames            []string `query:"ZoneName"`
+}
+
+// DescribeIamInstanceProfileAssociationsInput is the request of DescribeIamInstanceProfileAssociations.
+type DescribeIamInstanceProfileAssociationsInput struct {
+	AssociationIds []string `query:"AssociationId"`
+	Filters        []Filter `query:"Filter"`
+	MaxResults     *int64   `min:"5" max:"1000"`
+	NextToken      *string
 }
 
 // DescribeImagesInput is the request of DescribeImages.
@@ -66,6 +96,15 @@ type DescribeInstancesInput struct {
 	NextToken   *string
 }
 
+// DescribeKeyPairsInput is the request of DescribeKeyPairs.
+type DescribeKeyPairsInput struct {
+	DryRun           *bool
+	Filters          []Filter `query:"Filter"`
+	IncludePublicKey *bool
+	KeyNames         []string `query:"KeyName"`
+	KeyPairIds       []string `query:"KeyPairId"`
+}
+
 // DescribeRegionsInput is the request of DescribeRegions.
 type DescribeRegionsInput struct {
 	AllRegions  *bool
@@ -80,6 +119,49 @@ type DescribeTagsInput struct {
 	Filters    []Filter `query:"Filter"`
 	MaxResults *int64
 	NextToken  *string
+}
+
+// DisassociateIamInstanceProfileInput is the request of DisassociateIamInstanceProfile.
+type DisassociateIamInstanceProfileInput struct {
+	AssociationId *string `required:"true"`
+}
+
+// GetConsoleScreenshotInput is the request of GetConsoleScreenshot.
+type GetConsoleScreenshotInput struct {
+	DryRun     *bool
+	InstanceId *string `required:"true"`
+	WakeUp     *bool
+}
+
+// ImportKeyPairInput is the request of ImportKeyPair.
+type ImportKeyPairInput struct {
+	DryRun            *bool
+	KeyName           *string            `required:"true"`
+	PublicKeyMaterial []byte             `required:"true"`
+	TagSpecifications []TagSpecification `query:"TagSpecification"`
+}
+
+// ModifyInstanceMetadataOptionsInput is the request of ModifyInstanceMetadataOptions.
+type ModifyInstanceMetadataOptionsInput struct {
+	DryRun                  *bool
+	HttpEndpoint            *string `enum:"disabled|enabled"`
+	HttpProtocolIpv6        *string `enum:"disabled|enabled"`
+	HttpPutResponseHopLimit *int64
+	HttpTokens              *string `enum:"optional|required"`
+	InstanceId              *string `required:"true"`
+	InstanceMetadataTags    *string `enum:"disabled|enabled"`
+}
+
+// RebootInstancesInput is the request of RebootInstances.
+type RebootInstancesInput struct {
+	DryRun      *bool
+	InstanceIds []string `query:"InstanceId" required:"true"`
+}
+
+// ReplaceIamInstanceProfileAssociationInput is the request of ReplaceIamInstanceProfileAssociation.
+type ReplaceIamInstanceProfileAssociationInput struct {
+	AssociationId      *string                          `required:"true"`
+	IamInstanceProfile *IamInstanceProfileSpecification `required:"true"`
 }
 
 // RunInstancesInput is the request of RunInstances.

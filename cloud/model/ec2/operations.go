@@ -27,18 +27,49 @@ func Handlers(service any) map[string]model.Handler {
 // Operations returns every operation of the model, by name.
 func Operations() []model.Operation {
 	return []model.Operation{
+		{Name: "AssociateIamInstanceProfile", NewInput: func() any { return new(AssociateIamInstanceProfileInput) }, Bind: bindAssociateIamInstanceProfile},
+		{Name: "CreateKeyPair", NewInput: func() any { return new(CreateKeyPairInput) }, Bind: bindCreateKeyPair},
 		{Name: "CreateTags", NewInput: func() any { return new(CreateTagsInput) }, Bind: bindCreateTags},
+		{Name: "DeleteKeyPair", NewInput: func() any { return new(DeleteKeyPairInput) }, Bind: bindDeleteKeyPair},
 		{Name: "DeleteTags", NewInput: func() any { return new(DeleteTagsInput) }, Bind: bindDeleteTags},
 		{Name: "DescribeAvailabilityZones", NewInput: func() any { return new(DescribeAvailabilityZonesInput) }, Bind: bindDescribeAvailabilityZones},
+		{Name: "DescribeIamInstanceProfileAssociations", NewInput: func() any { return new(DescribeIamInstanceProfileAssociationsInput) }, Bind: bindDescribeIamInstanceProfileAssociations},
 		{Name: "DescribeImages", NewInput: func() any { return new(DescribeImagesInput) }, Bind: bindDescribeImages},
 		{Name: "DescribeInstanceStatus", NewInput: func() any { return new(DescribeInstanceStatusInput) }, Bind: bindDescribeInstanceStatus},
 		{Name: "DescribeInstanceTypes", NewInput: func() any { return new(DescribeInstanceTypesInput) }, Bind: bindDescribeInstanceTypes},
 		{Name: "DescribeInstances", NewInput: func() any { return new(DescribeInstancesInput) }, Bind: bindDescribeInstances},
+		{Name: "DescribeKeyPairs", NewInput: func() any { return new(DescribeKeyPairsInput) }, Bind: bindDescribeKeyPairs},
 		{Name: "DescribeRegions", NewInput: func() any { return new(DescribeRegionsInput) }, Bind: bindDescribeRegions},
 		{Name: "DescribeTags", NewInput: func() any { return new(DescribeTagsInput) }, Bind: bindDescribeTags},
+		{Name: "DisassociateIamInstanceProfile", NewInput: func() any { return new(DisassociateIamInstanceProfileInput) }, Bind: bindDisassociateIamInstanceProfile},
+		{Name: "GetConsoleScreenshot", NewInput: func() any { return new(GetConsoleScreenshotInput) }, Bind: bindGetConsoleScreenshot},
+		{Name: "ImportKeyPair", NewInput: func() any { return new(ImportKeyPairInput) }, Bind: bindImportKeyPair},
+		{Name: "ModifyInstanceMetadataOptions", NewInput: func() any { return new(ModifyInstanceMetadataOptionsInput) }, Bind: bindModifyInstanceMetadataOptions},
+		{Name: "RebootInstances", NewInput: func() any { return new(RebootInstancesInput) }, Bind: bindRebootInstances},
+		{Name: "ReplaceIamInstanceProfileAssociation", NewInput: func() any { return new(ReplaceIamInstanceProfileAssociationInput) }, Bind: bindReplaceIamInstanceProfileAssociation},
 		{Name: "RunInstances", NewInput: func() any { return new(RunInstancesInput) }, Bind: bindRunInstances},
 		{Name: "TerminateInstances", NewInput: func() any { return new(TerminateInstancesInput) }, Bind: bindTerminateInstances},
 	}
+}
+
+func bindAssociateIamInstanceProfile(service any) (model.Call, bool) {
+	s, ok := service.(interface {
+		AssociateIamInstanceProfile(ctx context.Context, in *AssociateIamInstanceProfileInput) (*AssociateIamInstanceProfileOutput, error)
+	})
+	if !ok {
+		return nil, false
+	}
+	return model.Bind(s.AssociateIamInstanceProfile), true
+}
+
+func bindCreateKeyPair(service any) (model.Call, bool) {
+	s, ok := service.(interface {
+		CreateKeyPair(ctx context.Context, in *CreateKeyPairInput) (*CreateKeyPairOutput, error)
+	})
+	if !ok {
+		return nil, false
+	}
+	return model.Bind(s.CreateKeyPair), true
 }
 
 func bindCreateTags(service any) (model.Call, bool) {
@@ -49,6 +80,16 @@ func bindCreateTags(service any) (model.Call, bool) {
 		return nil, false
 	}
 	return model.Bind(s.CreateTags), true
+}
+
+func bindDeleteKeyPair(service any) (model.Call, bool) {
+	s, ok := service.(interface {
+		DeleteKeyPair(ctx context.Context, in *DeleteKeyPairInput) (*DeleteKeyPairOutput, error)
+	})
+	if !ok {
+		return nil, false
+	}
+	return model.Bind(s.DeleteKeyPair), true
 }
 
 func bindDeleteTags(service any) (model.Call, bool) {
@@ -69,6 +110,16 @@ func bindDescribeAvailabilityZones(service any) (model.Call, bool) {
 		return nil, false
 	}
 	return model.Bind(s.DescribeAvailabilityZones), true
+}
+
+func bindDescribeIamInstanceProfileAssociations(service any) (model.Call, bool) {
+	s, ok := service.(interface {
+		DescribeIamInstanceProfileAssociations(ctx context.Context, in *DescribeIamInstanceProfileAssociationsInput) (*DescribeIamInstanceProfileAssociationsOutput, error)
+	})
+	if !ok {
+		return nil, false
+	}
+	return model.Bind(s.DescribeIamInstanceProfileAssociations), true
 }
 
 func bindDescribeImages(service any) (model.Call, bool) {
@@ -111,6 +162,16 @@ func bindDescribeInstances(service any) (model.Call, bool) {
 	return model.Bind(s.DescribeInstances), true
 }
 
+func bindDescribeKeyPairs(service any) (model.Call, bool) {
+	s, ok := service.(interface {
+		DescribeKeyPairs(ctx context.Context, in *DescribeKeyPairsInput) (*DescribeKeyPairsOutput, error)
+	})
+	if !ok {
+		return nil, false
+	}
+	return model.Bind(s.DescribeKeyPairs), true
+}
+
 func bindDescribeRegions(service any) (model.Call, bool) {
 	s, ok := service.(interface {
 		DescribeRegions(ctx context.Context, in *DescribeRegionsInput) (*DescribeRegionsOutput, error)
@@ -129,6 +190,66 @@ func bindDescribeTags(service any) (model.Call, bool) {
 		return nil, false
 	}
 	return model.Bind(s.DescribeTags), true
+}
+
+func bindDisassociateIamInstanceProfile(service any) (model.Call, bool) {
+	s, ok := service.(interface {
+		DisassociateIamInstanceProfile(ctx context.Context, in *DisassociateIamInstanceProfileInput) (*DisassociateIamInstanceProfileOutput, error)
+	})
+	if !ok {
+		return nil, false
+	}
+	return model.Bind(s.DisassociateIamInstanceProfile), true
+}
+
+func bindGetConsoleScreenshot(service any) (model.Call, bool) {
+	s, ok := service.(interface {
+		GetConsoleScreenshot(ctx context.Context, in *GetConsoleScreenshotInput) (*GetConsoleScreenshotOutput, error)
+	})
+	if !ok {
+		return nil, false
+	}
+	return model.Bind(s.GetConsoleScreenshot), true
+}
+
+func bindImportKeyPair(service any) (model.Call, bool) {
+	s, ok := service.(interface {
+		ImportKeyPair(ctx context.Context, in *ImportKeyPairInput) (*ImportKeyPairOutput, error)
+	})
+	if !ok {
+		return nil, false
+	}
+	return model.Bind(s.ImportKeyPair), true
+}
+
+func bindModifyInstanceMetadataOptions(service any) (model.Call, bool) {
+	s, ok := service.(interface {
+		ModifyInstanceMetadataOptions(ctx context.Context, in *ModifyInstanceMetadataOptionsInput) (*ModifyInstanceMetadataOptionsOutput, error)
+	})
+	if !ok {
+		return nil, false
+	}
+	return model.Bind(s.ModifyInstanceMetadataOptions), true
+}
+
+func bindRebootInstances(service any) (model.Call, bool) {
+	s, ok := service.(interface {
+		RebootInstances(ctx context.Context, in *RebootInstancesInput) (*RebootInstancesOutput, error)
+	})
+	if !ok {
+		return nil, false
+	}
+	return model.Bind(s.RebootInstances), true
+}
+
+func bindReplaceIamInstanceProfileAssociation(service any) (model.Call, bool) {
+	s, ok := service.(interface {
+		ReplaceIamInstanceProfileAssociation(ctx context.Context, in *ReplaceIamInstanceProfileAssociationInput) (*ReplaceIamInstanceProfileAssociationOutput, error)
+	})
+	if !ok {
+		return nil, false
+	}
+	return model.Bind(s.ReplaceIamInstanceProfileAssociation), true
 }
 
 func bindRunInstances(service any) (model.Call, bool) {

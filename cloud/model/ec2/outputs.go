@@ -2,8 +2,28 @@
 
 package ec2
 
+// AssociateIamInstanceProfileOutput is the answer of AssociateIamInstanceProfile.
+type AssociateIamInstanceProfileOutput struct {
+	IamInstanceProfileAssociation *IamInstanceProfileAssociation `xml:"iamInstanceProfileAssociation"`
+}
+
+// CreateKeyPairOutput is the answer of CreateKeyPair.
+type CreateKeyPairOutput struct {
+	KeyFingerprint *string `xml:"keyFingerprint"`
+	KeyMaterial    *string `xml:"keyMaterial" sensitive:"true"`
+	KeyName        *string `xml:"keyName"`
+	KeyPairId      *string `xml:"keyPairId"`
+	Tags           []Tag   `xml:"tagSet"`
+}
+
 // CreateTagsOutput is the answer of CreateTags.
 type CreateTagsOutput struct{}
+
+// DeleteKeyPairOutput is the answer of DeleteKeyPair.
+type DeleteKeyPairOutput struct {
+	KeyPairId *string `xml:"keyPairId"`
+	Return    *bool   `xml:"return"`
+}
 
 // DeleteTagsOutput is the answer of DeleteTags.
 type DeleteTagsOutput struct{}
@@ -11,6 +31,12 @@ type DeleteTagsOutput struct{}
 // DescribeAvailabilityZonesOutput is the answer of DescribeAvailabilityZones.
 type DescribeAvailabilityZonesOutput struct {
 	AvailabilityZones []AvailabilityZone `xml:"availabilityZoneInfo"`
+}
+
+// DescribeIamInstanceProfileAssociationsOutput is the answer of DescribeIamInstanceProfileAssociations.
+type DescribeIamInstanceProfileAssociationsOutput struct {
+	IamInstanceProfileAssociations []IamInstanceProfileAssociation `xml:"iamInstanceProfileAssociationSet"`
+	NextToken                      *string                         `xml:"nextToken"`
 }
 
 // DescribeImagesOutput is the answer of DescribeImages.
@@ -37,6 +63,11 @@ type DescribeInstancesOutput struct {
 	Reservations []Reservation `xml:"reservationSet"`
 }
 
+// DescribeKeyPairsOutput is the answer of DescribeKeyPairs.
+type DescribeKeyPairsOutput struct {
+	KeyPairs []KeyPairInfo `xml:"keySet"`
+}
+
 // DescribeRegionsOutput is the answer of DescribeRegions.
 type DescribeRegionsOutput struct {
 	Regions []Region `xml:"regionInfo"`
@@ -46,6 +77,39 @@ type DescribeRegionsOutput struct {
 type DescribeTagsOutput struct {
 	NextToken *string          `xml:"nextToken"`
 	Tags      []TagDescription `xml:"tagSet"`
+}
+
+// DisassociateIamInstanceProfileOutput is the answer of DisassociateIamInstanceProfile.
+type DisassociateIamInstanceProfileOutput struct {
+	IamInstanceProfileAssociation *IamInstanceProfileAssociation `xml:"iamInstanceProfileAssociation"`
+}
+
+// GetConsoleScreenshotOutput is the answer of GetConsoleScreenshot.
+type GetConsoleScreenshotOutput struct {
+	ImageData  *string `xml:"imageData"`
+	InstanceId *string `xml:"instanceId"`
+}
+
+// ImportKeyPairOutput is the answer of ImportKeyPair.
+type ImportKeyPairOutput struct {
+	KeyFingerprint *string `xml:"keyFingerprint"`
+	KeyName        *string `xml:"keyName"`
+	KeyPairId      *string `xml:"keyPairId"`
+	Tags           []Tag   `xml:"tagSet"`
+}
+
+// ModifyInstanceMetadataOptionsOutput is the answer of ModifyInstanceMetadataOptions.
+type ModifyInstanceMetadataOptionsOutput struct {
+	InstanceId              *string                          `xml:"instanceId"`
+	InstanceMetadataOptions *InstanceMetadataOptionsResponse `xml:"instanceMetadataOptions"`
+}
+
+// RebootInstancesOutput is the answer of RebootInstances.
+type RebootInstancesOutput struct{}
+
+// ReplaceIamInstanceProfileAssociationOutput is the answer of ReplaceIamInstanceProfileAssociation.
+type ReplaceIamInstanceProfileAssociationOutput struct {
+	IamInstanceProfileAssociation *IamInstanceProfileAssociation `xml:"iamInstanceProfileAssociation"`
 }
 
 // RunInstancesOutput is the answer of RunInstances.

@@ -256,6 +256,15 @@ type IamInstanceProfile struct {
 	Id  *string `xml:"id"`
 }
 
+// IamInstanceProfileAssociation is the model's structure IamInstanceProfileAssociation.
+type IamInstanceProfileAssociation struct {
+	AssociationId      *string             `xml:"associationId"`
+	IamInstanceProfile *IamInstanceProfile `xml:"iamInstanceProfile"`
+	InstanceId         *string             `xml:"instanceId"`
+	State              *string             `xml:"state"`
+	Timestamp          *time.Time          `xml:"timestamp"`
+}
+
 // IamInstanceProfileSpecification is the model's structure IamInstanceProfileSpecification.
 type IamInstanceProfileSpecification struct {
 	Arn  *string
@@ -621,6 +630,17 @@ type Ipv4PrefixSpecificationRequest struct {
 // Ipv6PrefixSpecificationRequest is the model's structure Ipv6PrefixSpecificationRequest.
 type Ipv6PrefixSpecificationRequest struct {
 	Ipv6Prefix *string
+}
+
+// KeyPairInfo is the model's structure KeyPairInfo.
+type KeyPairInfo struct {
+	CreateTime     *time.Time `xml:"createTime"`
+	KeyFingerprint *string    `xml:"keyFingerprint"`
+	KeyName        *string    `xml:"keyName"`
+	KeyPairId      *string    `xml:"keyPairId"`
+	KeyType        *string    `xml:"keyType"`
+	PublicKey      *string    `xml:"publicKey"`
+	Tags           []Tag      `xml:"tagSet"`
 }
 
 // LaunchTemplateSpecification is the model's structure LaunchTemplateSpecification.

@@ -86,6 +86,7 @@ func generate(s service, models, out string) error {
 	}
 	files := map[string]func() ([]byte, error){
 		"doc.go": g.doc, "inputs.go": g.inputs, "outputs.go": g.outputs, "types.go": g.types,
+		"answers.go":    g.answers,
 		"operations.go": g.operations, "errors.go": g.errors, "enums.go": g.enums,
 	}
 	for name, write := range files {

@@ -121,6 +121,11 @@ func TestGenerate(t *testing.T) {
 		{"service", query, "operations.go", "Namespace: \"http://x/doc/\","},
 		{"ec2 capitals", ec2, "inputs.go", "query:\"TheName\""},
 		{"ec2 query name", ec2, "inputs.go", "Codes []int64 `query:\"Code\" min:\"1\" eachMax:\"9\"`"},
+		{"text", query, "answers.go",
+			"func (v *Thing) WriteXML(w *model.Writer, top bool) { w.Time(\"At\", v.At) w.String(\"Key\", v.Key) " +
+				"model.WriteStruct(w, \"Self\", v.Self) }"},
+		{"nothing to write", query, "answers.go", "func (v *DropOutput) WriteXML(w *model.Writer, top bool) { }"},
+		{"list to write", query, "answers.go", "model.WriteList(w, \"thingSet\", v.Things, top)"},
 		{"ec2 element", ec2, "outputs.go", "Things []Thing `xml:\"thingSet\"`"},
 		{"open enum", ec2, "inputs.go", "Kind *string\n"},
 		{"ec2 protocol", ec2, "operations.go", "model.ProtocolEC2"},
@@ -131,6 +136,9 @@ func TestGenerate(t *testing.T) {
 				t.Errorf("%s lacks %s:\n%s", tt.file, tt.want, text)
 			}
 		})
+	}
+	if strings.Contains(query["answers.go"], "GetRequest") || strings.Contains(query["answers.go"], "GetInput") {
+		t.Error("a request is written as an answer")
 	}
 	if _, ok := ec2["enums.go"]; ok {
 		t.Error("an open enum has constants")

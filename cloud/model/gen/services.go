@@ -21,9 +21,11 @@ func services() []service {
 		{
 			pkg: "ec2", model: "ec2/2016-11-15", action: "ec2",
 			only: []string{
-				"CreateTags", "DeleteTags", "DescribeAvailabilityZones", "DescribeImages", "DescribeInstanceStatus",
-				"DescribeInstanceTypes", "DescribeInstances", "DescribeRegions", "DescribeTags", "RunInstances",
-				"TerminateInstances",
+				"AssociateIamInstanceProfile", "CreateKeyPair", "CreateTags", "DeleteKeyPair", "DeleteTags",
+				"DescribeAvailabilityZones", "DescribeIamInstanceProfileAssociations", "DescribeImages", "DescribeInstanceStatus",
+				"DescribeInstanceTypes", "DescribeInstances", "DescribeKeyPairs", "DescribeRegions", "DescribeTags",
+				"DisassociateIamInstanceProfile", "GetConsoleScreenshot", "ImportKeyPair", "ModifyInstanceMetadataOptions",
+				"RebootInstances", "ReplaceIamInstanceProfileAssociation", "RunInstances", "TerminateInstances",
 			},
 			open: []string{"InstanceType"},
 		},

@@ -31,6 +31,10 @@ type Config struct {
 	// Connections bounds the clients' connections that one listener has open at once. Default 256, some 20 MB. At the
 	// bound new clients of that listener wait until another one leaves.
 	Connections int
+	// Handshakes, if set, is told of a secure listener's TLS handshakes from time to time.
+	Handshakes func(port int, h Handshakes)
+	// Handshake, if set beside Handshakes, is told of single ones just before: of a few at a time.
+	Handshake func(port int, h Handshake)
 	// Logger takes what goes wrong with single connections. Default: dropped.
 	Logger *slog.Logger
 }

@@ -60,6 +60,8 @@ type Frontend struct {
 	tlsBase  *tls.Config
 	tlsNow   atomic.Pointer[tls.Config]
 
+	handshakes handshakes
+
 	listener *limitedListener
 	server   *http.Server
 	idlers   idlers
@@ -86,15 +88,20 @@ func (b *Balancer) Open(cfg FrontendConfig) (*Frontend, error) {
 	}
 	f.ctx, f.cancel = context.WithCancel(context.Background())
 	f.SetRoute(cfg.Route)
+	if tell := b.cfg.Handshakes; tell != nil {
+		f.handshakes.tell = func(h Handshakes) { tell(cfg.Port, h) }
+	}
+	if tell := b.cfg.Handshake; tell != nil {
+		f.handshakes.one = func(h Handshake) { tell(cfg.Port, h) }
+	}
 	if cfg.Protocol.Secure() {
 		f.tlsBase = &tls.Config{
 			MinVersion: tls.VersionTLS12,
 			MaxVersion: tls.VersionTLS13,
 			// As classic load balancers: no post-quantum exchange, which would double an emulated guest's handshake.
-			CurvePreferences: []tls.CurveID{tls.X25519, tls.CurveP256, tls.CurveP384},
-			GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
-				return f.tlsNow.Load(), nil
-			},
+			CurvePreferences:   []tls.CurveID{tls.X25519, tls.CurveP256, tls.CurveP384},
+			GetConfigForClient: f.choose,
+			VerifyConnection:   f.agreed,
 		}
 		f.SetCertificate(cfg.Certificate)
 	}
@@ -104,7 +111,7 @@ func (b *Balancer) Open(cfg FrontendConfig) (*Frontend, error) {
 			Handler:           newProxy(b, f),
 			ReadHeaderTimeout: headerTimeout,
 			MaxHeaderBytes:    maxHeader,
-			ErrorLog:          quietLog(b.cfg.Logger),
+			ErrorLog:          f.complaints(),
 			BaseContext:       func(net.Listener) context.Context { return f.ctx },
 			ConnState:         f.idlers.watch(func() time.Duration { return f.route.Load().idle() }),
 		}
@@ -155,6 +162,7 @@ func (f *Frontend) Close(ctx context.Context) {
 		}
 		f.cancel()
 		<-idle
+		f.handshakes.close()
 	})
 }
 

@@ -87,7 +87,7 @@ func TestIdleClient(t *testing.T) {
 	}
 	began := time.Now()
 	r.raw("GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-	if took := (<-ended).Sub(began); took < 200*time.Millisecond || took > 10*time.Second {
+	if took := (<-ended).Sub(began); took < 200*time.Millisecond {
 		t.Errorf("ended after %s", took)
 	}
 }

@@ -28,6 +28,7 @@ func (f *Frontend) carry(ctx context.Context, client net.Conn) error {
 	if f.protocol.Secure() {
 		secure := tls.Server(client, f.tls())
 		if err := handshake(ctx, secure); err != nil {
+			f.handshakes.failed(err.Error())
 			return fmt.Errorf("handshake with client: %w", err)
 		}
 		client = secure

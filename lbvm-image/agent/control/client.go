@@ -57,6 +57,8 @@ type Config struct {
 	Now func() time.Time
 	// Credentials sign the requests. Needed.
 	Credentials CredentialSource
+	// Traceparent is the step of a trace that the calls are told to be a part of (W3C Trace Context). Empty: of none.
+	Traceparent string
 	// Timeout of one call, beside the time it asks the cloud to wait. Default 15 s.
 	Timeout time.Duration
 }
@@ -136,7 +138,7 @@ func newEndpoint(cfg Config, service, base string, roots *x509.CertPool) endpoin
 	host := strings.TrimSuffix(u.Host, ":443")
 	return endpoint{
 		service: service, host: host, path: cmp.Or(u.EscapedPath(), "/"),
-		client: exchange.New(exchange.Config{Dial: dialer.open, Host: host}),
+		client: exchange.New(exchange.Config{Dial: dialer.open, Host: host, Fields: exchange.Trace(cfg.Traceparent)}),
 	}
 }
 

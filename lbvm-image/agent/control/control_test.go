@@ -8,6 +8,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/cloudtwin/cloudtwin/fixtures/bounded"
 )
 
 func TestParseError(t *testing.T) {
@@ -61,10 +63,12 @@ func FuzzParseError(f *testing.F) {
 	f.Add([]byte("<Code><Code/><Message>&#10;</Message>"))
 	f.Add([]byte("<?xml version='1.0' encoding='latin1'?><Code>\xff</Code>"))
 	f.Fuzz(func(t *testing.T, body []byte) {
-		text := parseError(http.StatusForbidden, body).Error()
-		if utf8.RuneCountInString(text) > 500 || strings.ContainsAny(text, "\r\n\x00") {
-			t.Errorf("%q", text)
-		}
+		bounded.Memory(t, len(body), func() {
+			text := parseError(http.StatusForbidden, body).Error()
+			if utf8.RuneCountInString(text) > 500 || strings.ContainsAny(text, "\r\n\x00") {
+				t.Errorf("%q", text)
+			}
+		})
 	})
 }
 

@@ -19,18 +19,24 @@ const (
 	notModified = 304
 )
 
+// traceField names the header by which a step of a trace is told (W3C Trace Context).
+const traceField = "traceparent"
+
 // Answer is a whole answer.
 type Answer struct {
 	Status int
 	Body   []byte
 	// Date is the Date header, empty when there is none.
 	Date string
+	// Traceparent is the header of that name, for Trace; empty when there is none.
+	Traceparent string
 }
 
 // head is what is used of an answer's head.
 type head struct {
 	status  int
 	date    string
+	trace   string
 	length  int64 // -1: not told
 	chunked bool
 	last    bool // the connection ends with this answer
@@ -50,7 +56,7 @@ func readAnswer(in *bufio.Reader, limit int64) (answer *Answer, stays bool, err 
 	if h.status < statusFinal {
 		return nil, false, ErrMalformed
 	}
-	answer = &Answer{Status: h.status, Date: h.date}
+	answer = &Answer{Status: h.status, Date: h.date, Traceparent: h.trace}
 	stays = !h.last
 	switch {
 	case h.status == noContent, h.status == notModified:
@@ -118,6 +124,8 @@ func (h *head) field(line string) error {
 		h.last = h.last || strings.EqualFold(value, "close")
 	case strings.EqualFold(name, "Date"):
 		h.date = value
+	case strings.EqualFold(name, traceField):
+		h.trace = value
 	}
 	return nil
 }

@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"github.com/cloudtwin/cloudtwin/fixtures/bounded"
 )
 
 func TestReadAnswer(t *testing.T) {
@@ -77,28 +79,30 @@ func FuzzReadAnswer(f *testing.F) {
 	f.Add([]byte("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc"))
 	f.Add([]byte("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		const limit = 1 << 16
-		got, stays, err := readAnswer(bufio.NewReaderSize(bytes.NewReader(text), readBuffer), limit)
-		if err != nil || !stays || got.Status < statusFinal {
-			return
-		}
-		in := bufio.NewReader(bytes.NewReader(text))
-		for {
-			want, err := http.ReadResponse(in, nil)
-			if err != nil {
-				return // net/http is stricter about the form of headers that do not count here
+		bounded.Memory(t, len(text), func() {
+			const limit = 1 << 16
+			got, stays, err := readAnswer(bufio.NewReaderSize(bytes.NewReader(text), readBuffer), limit)
+			if err != nil || !stays || got.Status < statusFinal {
+				return
 			}
-			body, err := io.ReadAll(want.Body)
-			if want.StatusCode < statusFinal {
-				continue
+			in := bufio.NewReader(bytes.NewReader(text))
+			for {
+				want, err := http.ReadResponse(in, nil)
+				if err != nil {
+					return // net/http is stricter about the form of headers that do not count here
+				}
+				body, err := io.ReadAll(want.Body)
+				if want.StatusCode < statusFinal {
+					continue
+				}
+				if err == nil && (want.StatusCode != got.Status || !bytes.Equal(body, got.Body)) {
+					t.Errorf("got %d with %d bytes, net/http %d with %d", got.Status, len(got.Body), want.StatusCode, len(body))
+				}
+				if errors.Is(err, io.ErrUnexpectedEOF) {
+					t.Errorf("took an answer that is cut off")
+				}
+				return
 			}
-			if err == nil && (want.StatusCode != got.Status || !bytes.Equal(body, got.Body)) {
-				t.Errorf("got %d with %d bytes, net/http %d with %d", got.Status, len(got.Body), want.StatusCode, len(body))
-			}
-			if errors.Is(err, io.ErrUnexpectedEOF) {
-				t.Errorf("took an answer that is cut off")
-			}
-			return
-		}
+		})
 	})
 }

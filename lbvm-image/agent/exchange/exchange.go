@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -49,6 +50,8 @@ type Config struct {
 	Dial func(ctx context.Context) (net.Conn, error)
 	// Host is the Host header. Needed.
 	Host string
+	// Fields are headers of every request beside its own. Names and values must be printable.
+	Fields []Field
 	// Connections bounds those that are open at once; further requests wait. Default 8.
 	Connections int
 	// Idle is how long a connection waits for its next request before it is closed. Default 30 s.
@@ -72,6 +75,15 @@ type Request struct {
 
 // Field is a header.
 type Field struct{ Name, Value string }
+
+// Trace is the header that tells which step of a trace a request is a part of (W3C Trace Context); none when it is
+// empty.
+func Trace(traceparent string) []Field {
+	if traceparent == "" {
+		return nil
+	}
+	return []Field{{Name: traceField, Value: traceparent}}
+}
 
 // Client talks to one server. It may be used from several goroutines.
 type Client struct {
@@ -149,7 +161,7 @@ func (c *Client) done() { <-c.slots }
 
 // Do sends a request and returns its answer, whatever its status. When ctx ends, so does the wait.
 func (c *Client) Do(ctx context.Context, r Request) (*Answer, error) {
-	if err := r.check(); err != nil {
+	if err := r.check(c.cfg.Fields); err != nil {
 		return nil, err
 	}
 	if err := c.wait(ctx); err != nil {
@@ -177,11 +189,11 @@ func (c *Client) Do(ctx context.Context, r Request) (*Answer, error) {
 	}
 }
 
-func (r Request) check() error {
+func (r Request) check(always []Field) error {
 	if strings.ContainsFunc(r.Path, func(c rune) bool { return c <= ' ' || c == 0x7f }) {
 		return fmt.Errorf("%w: path", ErrRequest)
 	}
-	for _, f := range r.Fields {
+	for _, f := range slices.Concat(always, r.Fields) {
 		if strings.ContainsAny(f.Value, "\r\n\x00") {
 			return fmt.Errorf("%w: %s", ErrRequest, f.Name)
 		}
@@ -275,7 +287,7 @@ func stale(conn *connection, err error) error {
 func (c *Client) message(r Request) []byte {
 	b := make([]byte, 0, 1024+len(r.Body))
 	b = append(b, r.Method+" "+r.Path+" HTTP/1.1\r\nHost: "+c.cfg.Host+"\r\n"...)
-	for _, f := range r.Fields {
+	for _, f := range slices.Concat(c.cfg.Fields, r.Fields) {
 		b = append(b, f.Name+": "+f.Value+"\r\n"...)
 	}
 	if len(r.Body) > 0 || r.Method == http.MethodPost || r.Method == http.MethodPut {

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -55,6 +56,8 @@ func Main(flavours map[string]Flavour) int {
 		supervise()
 	case os.Getenv(variableName(roleVariable)) == "agent":
 		runAgent(flavours)
+	case filepath.Base(os.Args[0]) == "curl":
+		return runCurl(os.Args[1:])
 	default:
 		fmt.Fprintln(os.Stderr, "lbvm-agent is the first process of a guest; start a guest with \"cloudtwin up\"")
 	}
@@ -68,9 +71,13 @@ func variableName(assignment string) string {
 
 // runAgent makes the World and runs the role in it. It ends by switching the machine off.
 func runAgent(flavours map[string]Flavour) {
-	console := agent.NewConsole(os.Stdout, uptime)
+	out := newConsoles(os.Stdout)
+	console := agent.NewConsole(out, uptime)
 	console.Milestone(agent.StageBooted)
-	err := serve(flavours, console)
+	err := refuseCoreDumps()
+	if err == nil {
+		err = serve(flavours, out, console)
+	}
 	if err != nil && !errors.Is(err, context.Canceled) {
 		console.Milestone(agent.StageFailed, slog.String("reason", err.Error()))
 	}
@@ -78,7 +85,7 @@ func runAgent(flavours map[string]Flavour) {
 	powerOff()
 }
 
-func serve(flavours map[string]Flavour, console agent.Console) error {
+func serve(flavours map[string]Flavour, out *consoles, console agent.Console) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	if err := mountAll(); err != nil {
@@ -107,9 +114,10 @@ func serve(flavours map[string]Flavour, console agent.Console) error {
 	if err != nil {
 		return err
 	}
+	out.show(openScreen(words))
 	machine := &machine{
-		console: console,
-		logger:  slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelInfo})),
+		console: console, modules: moduleLists(words),
+		logger:  slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{Level: slog.LevelInfo})),
 		pressed: pressed,
 	}
 	var world agent.World
@@ -136,13 +144,14 @@ func readCmdline() ([]string, error) {
 // machine is the guest while it boots.
 type machine struct {
 	console agent.Console
+	modules []string // lists of them
 	logger  *slog.Logger
 	pressed func() // the power button was pressed
 }
 
 // boot loads the modules and configures the network at the same time: one waits for devices, the other for answers.
 func (m *machine) boot(ctx context.Context) (agent.World, error) {
-	loader, err := newLoader(moduleList)
+	loader, err := newLoader(m.modules[0], m.modules[1:]...)
 	if err != nil {
 		return agent.World{}, err
 	}
@@ -184,6 +193,8 @@ func (m *machine) world() agent.World {
 		Entropy:  addEntropy,
 		Console:  m.console,
 		Logger:   m.logger,
+		Terminal: os.Stdout,
+		Shell:    runShell,
 		PowerOff: powerOff,
 	}
 }

@@ -3,6 +3,7 @@ package guest
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path"
 	"strings"
@@ -22,13 +23,22 @@ type loader struct {
 	load    func(path string) error
 }
 
-func newLoader(list string) (*loader, error) {
+// newLoader reads the lists of modules. Further ones may be missing: a guest can do without their devices.
+func newLoader(list string, further ...string) (*loader, error) {
 	text, err := os.ReadFile(list)
 	if err != nil {
 		return nil, fmt.Errorf("read list of modules: %w", err)
 	}
+	paths := strings.Fields(string(text))
+	for _, f := range further {
+		text, err := os.ReadFile(f)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("read list of modules: %w", err)
+		}
+		paths = append(paths, strings.Fields(string(text))...)
+	}
 	return &loader{
-		paths:   strings.Fields(string(text)),
+		paths:   paths,
 		network: make(chan struct{}),
 		done:    make(chan struct{}),
 		failed:  map[string]error{},

@@ -11,6 +11,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/insomniacslk/dhcp/dhcpv4"
+
+	"github.com/cloudtwin/cloudtwin/fixtures/bounded"
 )
 
 func TestReadAnswer(t *testing.T) {
@@ -224,21 +226,23 @@ func FuzzReadAnswer(f *testing.F) {
 	ack.OpCode = dhcpv4.OpcodeBootReply
 	f.Add(ack.ToBytes())
 	f.Fuzz(func(t *testing.T, data []byte) {
-		ack, ok := parseReply(data)
-		if !ok {
-			return
-		}
-		got, err := readAnswer(ack)
-		if err != nil {
-			return
-		}
-		if !got.prefix.IsValid() || got.hostname == "" {
-			t.Errorf("accepted %+v", got)
-		}
-		for _, r := range got.routes {
-			if !r.dest.IsValid() {
-				t.Errorf("accepted route %+v", r)
+		bounded.Memory(t, len(data), func() {
+			ack, ok := parseReply(data)
+			if !ok {
+				return
 			}
-		}
+			got, err := readAnswer(ack)
+			if err != nil {
+				return
+			}
+			if !got.prefix.IsValid() || got.hostname == "" {
+				t.Errorf("accepted %+v", got)
+			}
+			for _, r := range got.routes {
+				if !r.dest.IsValid() {
+					t.Errorf("accepted route %+v", r)
+				}
+			}
+		})
 	})
 }

@@ -32,7 +32,8 @@ func runProcess() string {
 		slog.Warn("no floppy drive", "error", err)
 	}
 	signals := make(chan os.Signal, 4)
-	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
+	// The last two are what BusyBox's halt and poweroff send to process 1.
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGUSR1, syscall.SIGUSR2)
 	child, err := os.StartProcess("/init", []string{"lbvm-agent"}, &os.ProcAttr{
 		Dir:   "/",
 		Env:   append(os.Environ(), roleVariable, runtimeSettings),
@@ -42,8 +43,8 @@ func runProcess() string {
 		return fmt.Sprintf("agent does not start: %v", err)
 	}
 	go func() {
-		for s := range signals {
-			_ = child.Signal(s)
+		for range signals {
+			_ = child.Signal(syscall.SIGTERM)
 		}
 	}()
 	return ending(reap(child.Pid))

@@ -25,7 +25,7 @@ const loopbackAnyPort = "127.0.0.1:0"
 // bootTemplate makes the World of a template. Nothing in it may tell two copies apart, and nothing that must differ
 // between them may be in it.
 func (m *machine) bootTemplate(ctx context.Context, flavour Flavour) (agent.World, error) {
-	loader, err := newLoader(moduleList)
+	loader, err := newLoader(m.modules[0], m.modules[1:]...)
 	if err != nil {
 		return agent.World{}, err
 	}

@@ -54,6 +54,9 @@ type Config struct {
 	BaseURL string
 	// Dial opens connections. Needed.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// Traceparent is the step of a trace that the questions are told to be a part of (W3C Trace Context). Empty: of the
+	// one that the service names with a session, if any.
+	Traceparent string
 	// Timeout of one question. Default 10 s, which a software-emulated guest needs at start.
 	Timeout time.Duration
 }
@@ -63,8 +66,11 @@ type Client struct {
 	http    *exchange.Client
 	timeout time.Duration
 
+	given bool // that step was
+
 	mu    sync.Mutex
 	token string
+	trace []exchange.Field // of the session
 }
 
 // New makes a client. Close it when done.
@@ -78,9 +84,9 @@ func New(cfg Config) *Client {
 		address += ":80"
 	}
 	return &Client{
-		timeout: cfg.Timeout,
+		timeout: cfg.Timeout, given: cfg.Traceparent != "",
 		http: exchange.New(exchange.Config{
-			Host: host,
+			Host: host, Fields: exchange.Trace(cfg.Traceparent),
 			Dial: func(ctx context.Context) (net.Conn, error) { return cfg.Dial(ctx, "tcp", address) },
 		}),
 	}
@@ -125,6 +131,40 @@ func (c *Client) UserData(ctx context.Context) ([]byte, error) {
 		return nil, errors.New("user data is longer than 16 KB")
 	}
 	return body, nil
+}
+
+// LocalIPv4 returns the address of this instance's network card.
+func (c *Client) LocalIPv4(ctx context.Context) (string, error) {
+	body, err := c.get(ctx, "/latest/meta-data/local-ipv4", maxText)
+	if err != nil {
+		return "", err
+	}
+	return strings.TrimSpace(string(body)), nil
+}
+
+// maxPublicKeys bounds how many keys are asked for.
+const maxPublicKeys = 16
+
+// PublicKeys returns the keys whose owners may log in, each a line in OpenSSH's format. ErrNone: there are none.
+func (c *Client) PublicKeys(ctx context.Context) ([]string, error) {
+	const path = "/latest/meta-data/public-keys/"
+	listing, err := c.get(ctx, path, maxText)
+	if err != nil {
+		return nil, err
+	}
+	var keys []string
+	for line := range strings.Lines(string(listing)) {
+		index, _, ok := strings.Cut(strings.TrimSpace(line), "=")
+		if !ok || len(keys) == maxPublicKeys || strings.Trim(index, "0123456789") != "" {
+			continue
+		}
+		key, err := c.get(ctx, path+index+"/openssh-key", maxDocument)
+		if err != nil {
+			return nil, err
+		}
+		keys = append(keys, strings.TrimSpace(string(key)))
+	}
+	return keys, nil
 }
 
 // Role returns the name of the role that this instance holds. ErrNone: it has no instance profile.
@@ -186,47 +226,54 @@ func (c *Client) get(ctx context.Context, path string, limit int64) ([]byte, err
 
 func (c *Client) getOnce(ctx context.Context, path string, limit int64) ([]byte, error) {
 	c.mu.Lock()
-	token := c.token
+	token, trace := c.token, c.trace
 	c.mu.Unlock()
 	if token == "" {
 		// A service without sessions answers 401, which ends up here again with a token.
 		return nil, &StatusError{Path: path, Status: http.StatusUnauthorized}
 	}
-	body, _, err := c.do(ctx, exchange.Request{
-		Method: "GET", Path: path, Fields: []exchange.Field{{Name: tokenHeader, Value: token}}, Limit: limit,
+	answer, err := c.do(ctx, exchange.Request{
+		Method: "GET", Path: path, Limit: limit,
+		Fields: append([]exchange.Field{{Name: tokenHeader, Value: token}}, trace...),
 	})
-	return body, err
+	if err != nil {
+		return nil, err
+	}
+	return answer.Body, nil
 }
 
 func (c *Client) newToken(ctx context.Context) (date string, err error) {
 	const path = "/latest/api/token"
-	body, date, err := c.do(ctx, exchange.Request{
+	answer, err := c.do(ctx, exchange.Request{
 		Method: "PUT", Path: path, Fields: []exchange.Field{{Name: tokenTTLHeader, Value: tokenTTL}}, Limit: maxToken,
 	})
 	if err != nil {
 		return "", err
 	}
-	token := strings.TrimSpace(string(body))
+	token := strings.TrimSpace(string(answer.Body))
 	if token == "" || strings.ContainsAny(token, "\r\n\x00") {
 		return "", errors.New("metadata service gave a malformed session token")
 	}
 	c.mu.Lock()
 	c.token = token
+	if !c.given {
+		c.trace = exchange.Trace(answer.Traceparent)
+	}
 	c.mu.Unlock()
-	return date, nil
+	return answer.Date, nil
 }
 
-func (c *Client) do(ctx context.Context, request exchange.Request) (body []byte, date string, err error) {
+func (c *Client) do(ctx context.Context, request exchange.Request) (*exchange.Answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
 	answer, err := c.http.Do(ctx, request)
 	switch {
 	case err != nil:
-		return nil, "", fmt.Errorf("ask metadata service: %w", err)
+		return nil, fmt.Errorf("ask metadata service: %w", err)
 	case answer.Status == http.StatusNotFound:
-		return nil, "", fmt.Errorf("%s: %w", request.Path, ErrNone)
+		return nil, fmt.Errorf("%s: %w", request.Path, ErrNone)
 	case answer.Status != http.StatusOK:
-		return nil, "", &StatusError{Path: request.Path, Status: answer.Status}
+		return nil, &StatusError{Path: request.Path, Status: answer.Status}
 	}
-	return answer.Body, answer.Date, nil
+	return answer, nil
 }

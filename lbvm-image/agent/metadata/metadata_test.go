@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 
+	"github.com/cloudtwin/cloudtwin/fixtures/bounded"
 	"github.com/cloudtwin/cloudtwin/lbvm-image/agent/memnet"
 )
 
@@ -72,6 +73,30 @@ func TestSession(t *testing.T) {
 			t.Errorf("%d tokens were asked for", issued)
 		}
 	})
+}
+
+// TestTrace: a client that was told no step of a trace takes the one that the service names with its session.
+func TestTrace(t *testing.T) {
+	const step = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+	var told []string
+	ask(t, func(w http.ResponseWriter, r *http.Request) {
+		told = append(told, r.Method+" "+r.Header.Get("traceparent"))
+		if r.Method == http.MethodPut {
+			w.Header().Set("Traceparent", step)
+		}
+		_, _ = io.WriteString(w, "i-1")
+	}, func(t *testing.T, c *Client) {
+		if _, err := c.InstanceID(t.Context()); err != nil {
+			t.Error(err)
+		}
+		c.given, c.trace, c.token = true, nil, "" // as of a client that was told one
+		if _, err := c.InstanceID(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+	if diff := cmp.Diff([]string{"PUT ", "GET " + step, "PUT ", "GET "}, told); diff != "" {
+		t.Errorf("asked (-want +got):\n%s", diff)
+	}
 }
 
 func TestBadService(t *testing.T) {
@@ -168,10 +193,12 @@ func FuzzParseCredentials(f *testing.F) {
 	f.Add([]byte(`{"Expiration":5}`))
 	f.Add([]byte("[]"))
 	f.Fuzz(func(t *testing.T, document []byte) {
-		c, err := parseCredentials("role", document)
-		if err == nil && (c.AccessKeyID == "" || c.SecretAccessKey == "" || c.Expiration.IsZero()) {
-			t.Error("incomplete credentials")
-		}
+		bounded.Memory(t, len(document), func() {
+			c, err := parseCredentials("role", document)
+			if err == nil && (c.AccessKeyID == "" || c.SecretAccessKey == "" || c.Expiration.IsZero()) {
+				t.Error("incomplete credentials")
+			}
+		})
 	})
 }
 

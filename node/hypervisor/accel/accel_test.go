@@ -25,7 +25,7 @@ func script(t *testing.T, body string) Config {
 			t.Fatal(err)
 		}
 	}
-	return Config{Emulator: emulator, Device: device, Deadline: 5 * time.Second}
+	return Config{Emulator: emulator, Device: device, Deadline: time.Minute}
 }
 
 func TestVerdicts(t *testing.T) {
@@ -62,7 +62,7 @@ func TestVerdicts(t *testing.T) {
 func TestHungProofLeavesNoProcess(t *testing.T) {
 	pidFile := filepath.Join(t.TempDir(), "pid")
 	cfg := script(t, "sleep 60 & echo $! > "+pidFile+"; wait")
-	cfg.Deadline = 300 * time.Millisecond
+	cfg.Deadline = 3 * time.Second // for a shell to start
 	if _, err := NewKVM(cfg).Prove(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -104,13 +104,14 @@ func TestROMOnQEMU(t *testing.T) {
 	for _, tc := range []struct {
 		name  string
 		loops uint32
+		limit time.Duration
 		want  string
 	}{
-		{"enough time", 1000, "proved by a guest"},
-		{"too much work", 4_000_000_000, "did not finish its work"},
+		{"enough time", 1000, time.Minute, "proved by a guest"},
+		{"too much work", 4_000_000_000, 2 * time.Second, "did not finish its work"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			cfg := Config{Device: os.DevNull, Loops: tc.loops, Deadline: 2 * time.Second, accelerator: TCG}
+			cfg := Config{Device: os.DevNull, Loops: tc.loops, Deadline: tc.limit, accelerator: TCG}
 			got, err := NewKVM(cfg).Prove(t.Context())
 			if err != nil {
 				t.Fatal(err)

@@ -129,6 +129,7 @@ func ends(harness func() Harness) {
 			Expect(err).NotTo(HaveOccurred())
 			console := follow(ctx, m)
 			Expect(m.Kill(ctx)).To(Succeed())
+			expectRemains(ctx, m)
 			Eventually(console.ended).WithTimeout(soon).Should(BeClosed())
 			Expect(console.failure()).NotTo(HaveOccurred())
 			Eventually(b.seen.reasons).WithArguments(id, hypervisor.Stopped).Should(ContainElement("destroyed"))
@@ -149,6 +150,18 @@ func ends(harness func() Harness) {
 			Expect(b.driver.List(ctx)).To(ConsistOf(HaveField("ID()", id)))
 		}, SpecTimeout(specTime))
 	})
+}
+
+// expectRemains looks at what a driver that has something to show of its machines shows of one that was killed.
+func expectRemains(ctx context.Context, m hypervisor.Machine) {
+	GinkgoHelper()
+	witness, able := m.(hypervisor.Witness)
+	if !able {
+		return
+	}
+	files, err := witness.Evidence(ctx)
+	Expect(err).NotTo(HaveOccurred())
+	Expect(files).To(HaveKeyWithValue(hypervisor.EvidenceDomain, ContainSubstring(m.ID())))
 }
 
 // displays are about machines that have one.

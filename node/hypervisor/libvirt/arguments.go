@@ -19,6 +19,14 @@ const (
 // each of some 400 features by itself after every start, which takes 0.2 s; without it, for all with two questions.
 const cpuQuestions = "cpu-unavailable-features"
 
+// smallHeap has QEMU's C library keep one heap for all threads and give back what is free at its end: 1 to 2 MB less of
+// each machine (measured, PSS of six forks that serve). QEMU's threads seldom ask for memory at the same time.
+var smallHeap = []libvirtxml.DomainQEMUCommandlineEnv{
+	{Name: "MALLOC_ARENA_MAX", Value: "1"},
+	{Name: "MALLOC_TRIM_THRESHOLD_", Value: "131072"}, // bytes
+	{Name: "MALLOC_TOP_PAD_", Value: "0"},
+}
+
 // addArguments adds what libvirt 9.0 has no words for, as arguments of QEMU's own.
 func addArguments(d *libvirtxml.Domain, p plan) error {
 	var args []string
@@ -36,9 +44,7 @@ func addArguments(d *libvirtxml.Domain, p plan) error {
 		}
 		args = append(args, ram...)
 	}
-	if len(args) > 0 {
-		d.QEMUCommandline = &libvirtxml.DomainQEMUCommandline{}
-	}
+	d.QEMUCommandline = &libvirtxml.DomainQEMUCommandline{Envs: smallHeap}
 	for _, value := range args {
 		d.QEMUCommandline.Args = append(d.QEMUCommandline.Args, libvirtxml.DomainQEMUCommandlineArg{Value: value})
 	}

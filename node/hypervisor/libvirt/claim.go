@@ -25,7 +25,7 @@ func (d *Driver) fromPool(p *plan, t hypervisor.Template) (domain *libvirt.Domai
 	if !ok {
 		return nil, false
 	}
-	domain, err := d.conn.LookupDomainByName(spare.name)
+	domain, err := d.lookup(spare.name)
 	if err == nil {
 		if err = d.claim(domain, spare, p); err == nil {
 			return domain, true

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/cloudtwin/cloudtwin/node/hypervisor"
 	"github.com/cloudtwin/cloudtwin/node/hypervisor/accel"
 )
 
@@ -27,6 +28,16 @@ func KernelCmdline(accelerator string, tscKHz int, own string) string {
 		options = append(options, own)
 	}
 	return strings.Join(options, " ")
+}
+
+// kernelCmdline is KernelCmdline for a machine that may have a display.
+func kernelCmdline(g ground, spec hypervisor.Spec) string {
+	line := KernelCmdline(g.accelerator, g.tscKHz, spec.Cmdline)
+	if spec.Display {
+		// Before the serial console: /dev/console is the last one.
+		line = hypervisor.DisplayWord + " " + line
+	}
+	return line
 }
 
 // tcgOptions make up for what emulation is bad at: keeping time while it calibrates, and patching code that it has

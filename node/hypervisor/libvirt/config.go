@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -15,7 +16,8 @@ import (
 
 // Config says where and how machines run. Root is all that the embedded driver needs.
 type Config struct {
-	// URI is libvirt's: empty for the embedded driver, or for example "qemu:///system" or "qemu+tls://HOST/system".
+	// URI is libvirt's: empty for the embedded driver, or one of a daemon on this host that CheckURI takes, for example
+	// "qemu:///session".
 	URI string
 	// Root is the folder of the embedded driver's state: an absolute path of at most MaxRoot bytes, made with mode
 	// 0700 when it is missing. One process at a time may use it.
@@ -31,8 +33,7 @@ type Config struct {
 	// CPUModel is the named model of the guests' processors; default "Westmere": it has AES, and both accelerators
 	// offer all of it. RDRAND is added under TCG.
 	CPUModel string
-	// Prover finds the accelerator; default: KVM is proved and the verdict kept in CacheDir. With a daemon on another
-	// host, default TCG.
+	// Prover finds the accelerator; default: KVM is proved and the verdict kept in CacheDir.
 	Prover accel.Prover
 	// NamePrefix is put before machine ids to make domain names, and keeps the machines of several nodes apart that
 	// share a daemon; default "ct-".
@@ -63,8 +64,8 @@ func (c Config) Validate() error {
 				"config Root %s is %d bytes long: libvirt's unix sockets below it need it to be at most %d; "+
 					"use a shorter folder, for example one directly under /var/lib or /tmp", c.Root, len(c.Root), MaxRoot))
 		}
-	} else if u, err := url.Parse(c.URI); err != nil || u.Scheme == "" || !strings.HasPrefix(u.Scheme, "qemu") {
-		errs = append(errs, fmt.Errorf("config URI %q: want one of libvirt's QEMU driver, such as qemu:///system", c.URI))
+	} else if err := CheckURI(c.URI); err != nil {
+		errs = append(errs, fmt.Errorf("config URI %w", err))
 	}
 	if c.NamePrefix != "" && !hypervisor.ValidID(c.NamePrefix) {
 		errs = append(errs, fmt.Errorf("config NamePrefix %q: want letters, digits and dashes", c.NamePrefix))
@@ -74,10 +75,20 @@ func (c Config) Validate() error {
 
 func (c Config) embedded() bool { return c.URI == "" }
 
-// remote says that the daemon runs on another host, whose files this process cannot see.
-func (c Config) remote() bool {
-	u, err := url.Parse(c.URI)
-	return err == nil && u.Host != ""
+// CheckURI says what is wrong with the URI of a libvirt daemon: it must be one of libvirt's QEMU driver
+// (https://libvirt.org/uri.html), and name no other host than this one. Consoles, media and the sockets of network
+// cards are files of the host that QEMU runs on, and the guests' network is made by the process that has this driver:
+// it must be there.
+func CheckURI(uri string) error {
+	u, err := url.Parse(uri)
+	if err != nil || u.Scheme != "qemu" && !strings.HasPrefix(u.Scheme, "qemu+") {
+		return fmt.Errorf("%q: want one of libvirt's QEMU driver, such as qemu:///session", uri)
+	}
+	if host := u.Hostname(); host != "" && host != "localhost" && !net.ParseIP(host).IsLoopback() {
+		return fmt.Errorf("%q: libvirt on host %s cannot give its guests a network and their media from here: run "+
+			"'cloudtwin node' on %[2]s, which joins this cloud, and leave --hypervisor to it", uri, host)
+	}
+	return nil
 }
 
 func (c Config) uri() string {

@@ -19,7 +19,15 @@ func TestConfigValidate(t *testing.T) {
 		{"embedded", Config{Root: "/var/lib/ct"}, nil},
 		{"longest root", Config{Root: "/" + strings.Repeat("r", MaxRoot-1)}, nil},
 		{"daemon", Config{URI: "qemu:///system"}, nil},
-		{"remote daemon", Config{URI: "qemu+tls://host.example/system"}, nil},
+		{"daemon of this user", Config{URI: "qemu+unix:///session?socket=/run/s"}, nil},
+		{"daemon by this host's name", Config{URI: "qemu+tcp://localhost:16509/system"}, nil},
+		{"daemon by this host's address", Config{URI: "qemu+tls://[::1]/system"}, nil},
+		{"daemon of another host", Config{URI: "qemu+tls://host.example/system"},
+			[]string{"host.example", "'cloudtwin node' on host.example"}},
+		{"daemon of another host, by SSH", Config{URI: "qemu+ssh://root@192.0.2.7:22/system"},
+			[]string{"host 192.0.2.7", "'cloudtwin node'"}},
+		{"no URI", Config{URI: "::"}, []string{"qemu:///session"}},
+		{"a word that begins alike", Config{URI: "qemux:///system"}, []string{"qemu:///session"}},
 		{"no root", Config{}, []string{"Root is missing"}},
 		{"relative root", Config{Root: "x"}, []string{"absolute"}},
 		{"root too long", Config{Root: "/" + strings.Repeat("r", MaxRoot)},
@@ -43,18 +51,16 @@ func TestConfigValidate(t *testing.T) {
 
 func TestURI(t *testing.T) {
 	for _, tc := range []struct {
-		name   string
-		cfg    Config
-		want   string
-		remote bool
+		name string
+		cfg  Config
+		want string
 	}{
-		{"embedded", Config{Root: "/a b/&c"}, "qemu:///embed?root=%2Fa+b%2F%26c", false},
-		{"system", Config{URI: "qemu:///system"}, "qemu:///system", false},
-		{"remote", Config{URI: "qemu+tls://h/system"}, "qemu+tls://h/system", true},
+		{"embedded", Config{Root: "/a b/&c"}, "qemu:///embed?root=%2Fa+b%2F%26c"},
+		{"system", Config{URI: "qemu:///system"}, "qemu:///system"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			if got := tc.cfg.uri(); got != tc.want || tc.cfg.remote() != tc.remote {
-				t.Errorf("%s, remote %t; want %s, %t", got, tc.cfg.remote(), tc.want, tc.remote)
+			if got := tc.cfg.uri(); got != tc.want {
+				t.Errorf("%s, want %s", got, tc.want)
 			}
 		})
 	}

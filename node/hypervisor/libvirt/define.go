@@ -97,7 +97,7 @@ func define(g ground, p plan) (string, error) {
 			Loader:  &libvirtxml.DomainLoader{Path: g.firmware, Readonly: "yes", Type: "rom"},
 			Kernel:  spec.Kernel,
 			Initrd:  spec.Initrd,
-			Cmdline: KernelCmdline(g.accelerator, g.tscKHz, spec.Cmdline),
+			Cmdline: kernelCmdline(g, spec),
 		},
 		Features: features(g, p.kind),
 		CPU:      processor(g),
@@ -132,7 +132,9 @@ func define(g ground, p plan) (string, error) {
 	}
 	if spec.Display {
 		d.Devices.Videos = []libvirtxml.DomainVideo{{
-			Model: libvirtxml.DomainVideoModel{Type: "vga", VRam: 8 << 10, Heads: 1, Primary: "yes"}, // 8 MiB
+			Model: libvirtxml.DomainVideoModel{Type: "vga", VRam: 4 << 10, Heads: 1, Primary: "yes", // 4 MiB
+				// 80 columns and 30 lines of text; the guest's driver takes what the display says that it likes.
+				Resolution: &libvirtxml.DomainVideoResolution{X: 640, Y: 480}},
 		}}
 	}
 	if err := addArguments(&d, p); err != nil {
@@ -157,7 +159,7 @@ func domainType(accelerator string) string {
 func tbCache(k kind) uint {
 	switch k {
 	case fork:
-		return 32
+		return 26
 	case pooled:
 		return 40
 	default:

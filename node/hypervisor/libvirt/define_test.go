@@ -68,9 +68,18 @@ func TestDefine(t *testing.T) {
 			}},
 		{"no network", g, func(s *hypervisor.Spec) { s.NIC = hypervisor.NIC{} },
 			func(t *testing.T, d libvirtxml.Domain, _ string) {
-				if d.QEMUCommandline != nil {
+				if len(d.QEMUCommandline.Args) > 0 {
 					t.Errorf("a machine without network has arguments %v", d.QEMUCommandline.Args)
 				}
+			}},
+		{"a small heap", g, func(*hypervisor.Spec) {},
+			func(t *testing.T, d libvirtxml.Domain, _ string) {
+				for _, e := range d.QEMUCommandline.Envs {
+					if e.Name == "MALLOC_ARENA_MAX" && e.Value == "1" {
+						return
+					}
+				}
+				t.Errorf("QEMU's environment is %v: each of its threads gets a heap", d.QEMUCommandline.Envs)
 			}},
 		{"nothing that was not asked for", g, func(*hypervisor.Spec) {},
 			func(t *testing.T, d libvirtxml.Domain, text string) {

@@ -16,6 +16,9 @@ type rawEvent struct {
 	name  string // the domain's
 	event libvirt.DomainEventLifecycle
 	at    time.Time
+	// found is set instead of name and event when the domains were looked at anew on a new line: it gets their states once
+	// calls go there, or is closed when none will.
+	found chan map[string]hypervisor.State
 }
 
 // onLifecycle is called on libvirt's event loop, which must not be kept: it only hands over.
@@ -39,7 +42,11 @@ func (d *Driver) dispatch(last map[string]hypervisor.State) {
 		case <-d.quit:
 			return
 		case raw := <-d.raw:
-			id, ours := d.names.machine(raw.name)
+			if raw.found != nil {
+				d.tellMissed(last, raw)
+				continue
+			}
+			_, ours := d.names.machine(raw.name)
 			state, reason, ok := translate(&raw.event)
 			// A copy's guest runs from its first resumption on, and so does that of a machine that boots. What
 			// libvirt tells before is the making of a machine, which may come to nothing.
@@ -53,21 +60,44 @@ func (d *Driver) dispatch(last map[string]hypervisor.State) {
 			if last[raw.name] == state {
 				continue // libvirt tells a start twice: resumed, then started
 			}
-			last[raw.name] = state
-			if state == hypervisor.Gone {
-				delete(last, raw.name)
-				d.names.bury(raw.name)
-			}
-			d.cfg.Logger.Debug("machine changed", "machine", id, "state", state, "reason", reason)
-			d.hub.publish(hypervisor.Event{ID: id, State: state, Reason: reason, At: raw.at})
+			d.tell(last, raw.name, hypervisor.Event{State: state, Reason: reason, At: raw.at})
 		}
 	}
+}
+
+// tellMissed publishes what nobody heard while there was no line.
+func (d *Driver) tellMissed(last map[string]hypervisor.State, raw rawEvent) {
+	select {
+	case found := <-raw.found:
+		if found == nil {
+			return
+		}
+		for name, state := range missed(last, found) {
+			d.tell(last, name, hypervisor.Event{State: state, Reason: reasonAway, At: raw.at})
+		}
+	case <-d.quit:
+	}
+}
+
+// tell publishes what became of a domain, and notes it in last.
+func (d *Driver) tell(last map[string]hypervisor.State, name string, e hypervisor.Event) {
+	id, ours := d.names.machine(name)
+	if !ours {
+		return
+	}
+	e.ID, last[name] = id, e.State
+	if e.State == hypervisor.Gone {
+		delete(last, name)
+		d.names.bury(name)
+	}
+	d.cfg.Logger.Debug("machine changed", "machine", id, "state", e.State, "reason", e.Reason)
+	d.hub.Publish(e)
 }
 
 // panicked says whether the last words of the domain's guest were a kernel panic. With panic=-1 the kernel reboots,
 // which ends the machine like a power off would; only the console tells them apart.
 func (d *Driver) panicked(name string) bool {
-	domain, err := d.conn.LookupDomainByName(name)
+	domain, err := d.lookup(name)
 	if err != nil {
 		return false
 	}

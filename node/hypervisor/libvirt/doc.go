@@ -1,5 +1,5 @@
 // Package libvirt runs machines as QEMU guests through libvirt: by default its QEMU driver embedded in this process
-// (qemu:///embed), which needs no daemon and no privileges, or a libvirt daemon by URI.
+// (qemu:///embed), which needs no daemon and no privileges, or a libvirt daemon of this host by URI.
 //
 // Read driver.go first, then define.go (what a machine is made of, and why each part of it is there), cmdline.go (what
 // the guest's kernel is told), machine.go (what can be done with a running machine) and console.go. embed.go and
@@ -14,8 +14,7 @@
 // ramArguments in arguments.go. state.go carries the rest of a template's state to and fro, ground.go says what it
 // depends on, and pool.go, fill.go, rehearse.go and claim.go keep copies ready and give them away.
 //
-// The daemon URIs (qemu:///system, qemu+tls://HOST/system) use the same code, with these differences: the folders in a
-// Spec are the daemon's host's and must be accessible to its QEMU user; consoles can be followed only where the daemon
-// runs on this host; the accelerator is not proved on a remote host, but chosen by Config.Prover; there are no copies
-// of templates (errors.ErrUnsupported).
+// Daemons (qemu:///session, qemu:///system, qemu+unix://...) use the same code, with these differences: their QEMU must
+// run as the user of this process, who owns the files of a Spec; there are no copies of templates
+// (errors.ErrUnsupported); what an earlier process left is the daemon's. One on another host is refused (CheckURI).
 package libvirt

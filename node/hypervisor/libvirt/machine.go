@@ -110,7 +110,7 @@ func (m *machine) Kill(ctx context.Context) error {
 // kill is for holders of the id's lock.
 func (d *Driver) kill(id string) error {
 	name := d.names.domain(id)
-	domain, err := d.conn.LookupDomainByName(name)
+	domain, err := d.lookup(name)
 	if is(err, libvirt.ERR_NO_DOMAIN) {
 		return nil
 	}
@@ -123,6 +123,9 @@ func (d *Driver) kill(id string) error {
 		return err
 	}
 	n, _, _ := readNotes(text)
+	if text != "" {
+		d.remains.keep(id, d.show(id, name, text))
+	}
 	if err := d.destroy(domain, name, n); err != nil {
 		return err
 	}
@@ -138,9 +141,6 @@ func (d *Driver) destroy(domain *libvirt.Domain, name string, n notes) error {
 	}
 	if err := d.remove(domain); err != nil {
 		return err
-	}
-	if d.cfg.remote() {
-		return nil
 	}
 	errs := []error{removeFile(n.Socket)} // QEMU leaves it when it was killed
 	if d.cfg.embedded() {
@@ -160,12 +160,21 @@ func (m *machine) InsertMedium(ctx context.Context, path string) error {
 		return fmt.Errorf("insert medium of machine %s: %q is not an absolute path", m.notes.ID, path)
 	}
 	return m.do(ctx, "insert medium", func(domain *libvirt.Domain) error {
-		if !m.driver.cfg.remote() {
-			if err := checkFile("medium", path); err != nil {
+		if err := checkFile("medium", path); err != nil {
+			return err
+		}
+		if len(m.driver.spoiledFor(m.notes.ID)) == 0 {
+			return changeMedium(domain, path)
+		}
+		return standing(domain, func() error {
+			if err := heal(domain); err != nil {
 				return err
 			}
-		}
-		return changeMedium(domain, path)
+			if err := changeMedium(domain, path); err != nil {
+				return err
+			}
+			return m.driver.spoil(domain, m.notes.ID)
+		})
 	})
 }
 
@@ -186,7 +195,15 @@ func (m *machine) EjectMedium(ctx context.Context) error {
 		if _, medium, _ := readNotes(text); medium == "" {
 			return hypervisor.ErrNoMedium
 		}
-		return changeMedium(domain, "")
+		if len(m.driver.spoiledFor(m.notes.ID)) == 0 {
+			return changeMedium(domain, "")
+		}
+		return standing(domain, func() error {
+			if err := heal(domain); err != nil {
+				return err
+			}
+			return changeMedium(domain, "")
+		})
 	})
 }
 

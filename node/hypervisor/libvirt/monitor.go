@@ -81,11 +81,12 @@ func (m displayMachine) Screenshot(ctx context.Context) (png []byte, err error) 
 	fail := func(err error) ([]byte, error) {
 		return nil, fmt.Errorf("screenshot of machine %s: %w", m.notes.ID, err)
 	}
+	// QEMU writes the file itself. It goes where only this user can look, and where a daemon's QEMU writes anyway.
+	base := m.driver.cfg.Root
 	if !m.driver.cfg.embedded() {
-		return fail(fmt.Errorf("with a daemon: %w", errors.ErrUnsupported)) // its QEMU writes files where it may
+		base = filepath.Dir(m.notes.Console)
 	}
-	// QEMU writes the file itself. It goes where only this user can look.
-	dir, err := os.MkdirTemp(m.driver.cfg.Root, "screenshot-")
+	dir, err := os.MkdirTemp(base, "screenshot-")
 	if err != nil {
 		return fail(err)
 	}

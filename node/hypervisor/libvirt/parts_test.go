@@ -42,33 +42,6 @@ func TestKernelCmdline(t *testing.T) {
 	}
 }
 
-func TestHub(t *testing.T) {
-	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
-	h := newHub()
-	ctx, cancel := context.WithCancel(t.Context())
-	slow, brief := h.subscribe(t.Context()), h.subscribe(ctx)
-	const many = 1000
-	for i := range many {
-		h.publish(hypervisor.Event{ID: fmt.Sprint(i)})
-	}
-	for i := range many {
-		if e := <-slow; e.ID != fmt.Sprint(i) {
-			t.Fatalf("event %d is %s", i, e.ID)
-		}
-	}
-	cancel()
-	for range brief {
-	}
-	h.close()
-	h.close()
-	if _, open := <-slow; open {
-		t.Error("a subscription outlives its hub")
-	}
-	if _, open := <-h.subscribe(t.Context()); open {
-		t.Error("a closed hub takes subscribers")
-	}
-}
-
 func TestTranslate(t *testing.T) {
 	stoppedBy := func(detail libvirt.DomainEventStoppedDetailType) libvirt.DomainEventLifecycle {
 		return libvirt.DomainEventLifecycle{Event: libvirt.DOMAIN_EVENT_STOPPED, Detail: int(detail)}

@@ -23,6 +23,10 @@ type pools struct {
 	starting int           // starts under way
 	lastDone time.Time     // when the last one ended
 	work     chan struct{} // holds a token when there may be something to fill
+	// admit waits for room for one more; nil for always.
+	admit func(ctx context.Context, memoryMB int) (release func(), err error)
+	// guestsStart says whether guests are on their way whose start has returned; nil for never.
+	guestsStart func() bool
 }
 
 // pool is the machines of one template.
@@ -122,11 +126,12 @@ func (p *pools) next() (t hypervisor.Template, shape hypervisor.Spec, ok bool) {
 // needed says whether the host is to be left to guests that start.
 func (p *pools) needed() bool { return p.busy() || p.rest() > 0 }
 
-// busy says whether a start is under way.
+// busy says whether a start is under way, or a guest on its way that was started.
 func (p *pools) busy() bool {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.starting > 0
+	starting, guestsStart := p.starting > 0, p.guestsStart
+	p.mu.Unlock()
+	return starting || guestsStart != nil && guestsStart() // which has a lock of its own
 }
 
 // maxFailures is after how many failed rehearsals in a row a pool does without.
@@ -234,7 +239,7 @@ func (d *Driver) Prepare(ctx context.Context, spec hypervisor.Spec, t hypervisor
 func (d *Driver) discard(spares []plan) error {
 	var errs []error
 	for _, p := range spares {
-		domain, err := d.conn.LookupDomainByName(p.name)
+		domain, err := d.lookup(p.name)
 		if is(err, libvirt.ERR_NO_DOMAIN) {
 			continue
 		}

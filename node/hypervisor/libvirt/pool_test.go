@@ -1,6 +1,8 @@
 package libvirt
 
 import (
+	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -102,6 +104,54 @@ func TestPoolsWaitForStarts(t *testing.T) {
 		<-time.After(p.rest())
 		if !wanted() {
 			t.Error("not tried again after a start")
+		}
+	})
+}
+
+// A machine that rehearses stands back from guests that start, not only from their Fork.
+func TestPoolsStandBackFromGuestsThatStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := &Driver{pools: newPools()}
+		start := true
+		d.AdmitSpares(nil, func() bool { return start })
+		d.pools.begin()()
+		<-time.After(d.pools.rest())
+		if !d.pools.needed() || !d.pools.busy() {
+			t.Error("the host is not left to a guest that starts")
+		}
+		if start = false; d.pools.needed() {
+			t.Error("the host is left to a guest that serves")
+		}
+	})
+}
+
+func TestSparesAskForRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := &Driver{pools: newPools(), quit: make(chan struct{})}
+		if release, err := d.admitSpare(96); err != nil {
+			t.Fatalf("nobody to be asked: %v", err)
+		} else {
+			release()
+		}
+		asked, released := 0, 0
+		d.AdmitSpares(func(_ context.Context, memoryMB int) (func(), error) {
+			asked += memoryMB
+			return func() { released++ }, nil
+		}, nil)
+		release, err := d.admitSpare(96)
+		if err != nil || asked != 96 || released != 0 {
+			t.Fatalf("%v; asked for %d MB, given back %d times", err, asked, released)
+		}
+		if release(); released != 1 {
+			t.Error("room is not given back")
+		}
+		d.AdmitSpares(func(ctx context.Context, _ int) (func(), error) {
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}, nil)
+		time.AfterFunc(time.Second, func() { close(d.quit) })
+		if _, err := d.admitSpare(96); !errors.Is(err, context.Canceled) {
+			t.Errorf("a driver that closes waits on: %v", err)
 		}
 	})
 }

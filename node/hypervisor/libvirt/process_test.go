@@ -57,6 +57,9 @@ var _ = Describe("a machine and the process that started it", Label("vm"), func(
 	It("are told apart when both are gone", func(ctx context.Context) {
 		qemu := processes(t.Config.Root)
 		Expect(qemu).To(HaveLen(1))
+		status, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(qemu[0]), "status"))
+		Expect(err).NotTo(HaveOccurred())
+		Expect(string(status)).To(MatchRegexp(`(?m)^THP_enabled:\s0$`), "small pages for its translated code")
 		Expect(first.Process.Kill()).To(Succeed())
 		_ = first.Wait() // it says that the process was killed
 		Expect(syscall.Kill(qemu[0], syscall.SIGKILL)).To(Succeed())

@@ -32,6 +32,9 @@ func (d *Driver) launch(ctx context.Context, spec hypervisor.Spec, f launcher) (
 		unlock := d.ids.lock(spec.ID)
 		defer unlock()
 		m, err = f(ctx, spec)
+		if err == nil {
+			d.remains.forget(spec.ID)
+		}
 		if err == nil && ctx.Err() != nil {
 			// Nobody waits for the machine any more.
 			err = errors.Join(ctx.Err(), d.kill(spec.ID))
@@ -63,32 +66,42 @@ func (d *Driver) startError(spec hypervisor.Spec, err error) error {
 
 func (d *Driver) start(ctx context.Context, spec hypervisor.Spec) (hypervisor.Machine, error) {
 	p := plan{name: d.names.domain(spec.ID), spec: spec}
-	domain, err := d.create(ctx, &p, libvirt.DOMAIN_NONE)
+	bad, flags := d.spoiledFor(spec.ID), libvirt.DOMAIN_NONE
+	if len(bad) > 0 {
+		flags = libvirt.DOMAIN_START_PAUSED
+	}
+	domain, err := d.create(ctx, &p, flags)
 	if err != nil {
 		return nil, err
+	}
+	if len(bad) > 0 {
+		if err := errors.Join(d.spoil(domain, spec.ID), domain.Resume()); err != nil {
+			return nil, errors.Join(plain(err), d.destroy(domain, p.name, p.notes()), domain.Free())
+		}
 	}
 	return d.machine(p.notes()), domain.Free()
 }
 
 // create defines a machine's domain and creates it, or leaves nothing of it.
-func (d *Driver) create(ctx context.Context, p *plan, flags libvirt.DomainCreateFlags) (*libvirt.Domain, error) {
+func (d *Driver) create(ctx context.Context, p *plan, flags libvirt.DomainCreateFlags) (
+	domain *libvirt.Domain, err error,
+) {
 	if err := d.absent(p.name); err != nil {
 		return nil, err
 	}
-	if !d.cfg.remote() {
-		if err := checkFiles(p.spec); err != nil {
-			return nil, err
-		}
-		var err error
-		if p.from, err = prepareConsole(p.spec.ConsoleLog); err != nil {
-			return nil, err
-		}
+	if err := checkFiles(p.spec); err != nil {
+		return nil, err
+	}
+	if p.from, err = prepareConsole(p.spec.ConsoleLog); err != nil {
+		return nil, err
 	}
 	text, err := define(d.warm.ground, *p)
 	if err != nil {
 		return nil, err
 	}
-	domain, err := d.conn.DomainDefineXML(text)
+	before := d.lines.current()
+	defer func() { d.lines.halfMade(before, p.name, err) }()
+	domain, err = d.defineDomain(text)
 	if err != nil {
 		return nil, fmt.Errorf("define the domain: %w", err)
 	}
@@ -103,7 +116,7 @@ func (d *Driver) create(ctx context.Context, p *plan, flags libvirt.DomainCreate
 
 // absent is ErrExists when there is a domain of that name.
 func (d *Driver) absent(name string) error {
-	domain, err := d.conn.LookupDomainByName(name)
+	domain, err := d.lookup(name)
 	if err == nil {
 		return errors.Join(hypervisor.ErrExists, domain.Free())
 	}

@@ -217,7 +217,12 @@ func dialPatiently(ctx context.Context, socket string) (net.Conn, error) {
 // lastWords is the last line that a domain's QEMU wrote into its log.
 func (d *Driver) lastWords(name string) string {
 	lines := strings.Split(strings.TrimSpace(consoleTail(d.logFile(name), 0)), "\n")
-	return lines[len(lines)-1]
+	for i := len(lines) - 1; i > 0; i-- {
+		if !strings.Contains(lines[i], ": shutting down, reason=") { // libvirt's words, not QEMU's
+			return lines[i]
+		}
+	}
+	return lines[0]
 }
 
 func (d *Driver) stateSocket() string {

@@ -37,7 +37,7 @@ func TestMachines(t *testing.T) {
 	}
 	RegisterFailHandler(Fail)
 	suite, reporter := GinkgoConfiguration()
-	suite.Timeout = 10 * time.Minute
+	suite.Timeout = 14 * time.Minute
 	RunSpecs(t, "libvirt machines", suite, reporter)
 }
 

@@ -13,8 +13,8 @@ import (
 
 // takeOver looks at the domains that are there: it returns their states by domain name. With sweep, no other driver of
 // this process uses the root, and what an earlier one had not finished is removed.
-func (d *Driver) takeOver(sweep bool) (map[string]hypervisor.State, error) {
-	domains, err := d.conn.ListAllDomains(0)
+func (d *Driver) takeOver(conn *libvirt.Connect, sweep bool) (map[string]hypervisor.State, error) {
+	domains, err := conn.ListAllDomains(0)
 	if err != nil {
 		return nil, unavailable("list the machines", err)
 	}

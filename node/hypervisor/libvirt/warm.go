@@ -35,9 +35,6 @@ type warmUp struct {
 
 // checkHost looks for the programs that a machine on this host needs.
 func checkHost(cfg Config) error {
-	if cfg.remote() {
-		return nil
-	}
 	if _, err := exec.LookPath(cfg.Emulator); err != nil {
 		return unavailable("find QEMU", err)
 	}
@@ -58,7 +55,7 @@ func (d *Driver) startWarmUp() *warmUp {
 		defer cancel()
 		defer close(w.done)
 		begun := time.Now()
-		w.ground, w.info, w.err = d.survey(ctx)
+		w.ground, w.info, w.err = d.surveyAll(ctx)
 		if w.err != nil {
 			d.cfg.Logger.Error("hypervisor not usable", "error", w.err)
 			return
@@ -94,14 +91,31 @@ func (d *Driver) Info() hypervisor.Info {
 	}
 }
 
-func (d *Driver) survey(ctx context.Context) (ground, hypervisor.Info, error) {
-	emulator := d.cfg.Emulator
-	if !d.cfg.remote() {
-		path, err := exec.LookPath(emulator)
-		if err != nil {
-			return ground{}, hypervisor.Info{}, unavailable("find QEMU", err)
+// surveyAll is survey, again when the line to libvirt was lost on the way.
+func (d *Driver) surveyAll(ctx context.Context) (ground, hypervisor.Info, error) {
+	tick := time.NewTicker(firstRedial)
+	defer tick.Stop()
+	for {
+		before := d.lines.current()
+		g, info, err := d.survey(ctx)
+		if err == nil || d.cfg.embedded() || !d.lines.lost(before) {
+			return g, info, err
 		}
-		emulator = path
+		nudge(d.lines.suspect)
+		for d.lines.lost(nil) {
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+				return g, info, err
+			}
+		}
+	}
+}
+
+func (d *Driver) survey(ctx context.Context) (ground, hypervisor.Info, error) {
+	emulator, err := exec.LookPath(d.cfg.Emulator)
+	if err != nil {
+		return ground{}, hypervisor.Info{}, unavailable("find QEMU", err)
 	}
 	verdicts := make(chan accel.Verdict, 1)
 	proofErrs := make(chan error, 1)
@@ -110,16 +124,16 @@ func (d *Driver) survey(ctx context.Context) (ground, hypervisor.Info, error) {
 		verdicts <- v
 		proofErrs <- err
 	}()
-	_, capsErr := d.conn.GetDomainCapabilities(emulator, "x86_64", "pc", domainType(accel.TCG), 0)
+	capsErr := d.learn(emulator)
 	if capsErr == nil && d.cfg.embedded() {
 		if err := saveCapabilities(d.cfg.CacheDir, d.cfg.Root); err != nil {
 			d.cfg.Logger.Warn("capabilities not kept", "error", err)
 		}
 	}
 	version := d.version(ctx, emulator)
-	verdict, err := <-verdicts, <-proofErrs
-	if err != nil {
-		return ground{}, hypervisor.Info{}, unavailable("prove the accelerator", err)
+	verdict, proofErr := <-verdicts, <-proofErrs
+	if proofErr != nil {
+		return ground{}, hypervisor.Info{}, unavailable("prove the accelerator", proofErr)
 	}
 	if capsErr != nil {
 		return ground{}, hypervisor.Info{}, unavailable("ask QEMU what it can do", capsErr)
@@ -134,24 +148,29 @@ func (d *Driver) survey(ctx context.Context) (ground, hypervisor.Info, error) {
 	}
 	if g.accelerator == accel.TCG {
 		info.BootTimeout = bootTimeoutTCG
-		if !d.cfg.remote() {
-			g.tscKHz, _ = accel.SteadyTSCKHz(d.cfg.CacheDir)
-		}
+		g.tscKHz, _ = accel.SteadyTSCKHz(d.cfg.CacheDir)
 	}
 	return g, info, nil
 }
 
+// learn has libvirt ask QEMU what it can do, unless it knows.
+func (d *Driver) learn(emulator string) error {
+	x, err := d.lines.borrow()
+	if err != nil {
+		return err
+	}
+	defer d.lines.giveBack(x)
+	_, err = x.conn.GetDomainCapabilities(emulator, "x86_64", "pc", domainType(accel.TCG), 0)
+	return err
+}
+
 func (d *Driver) prover(emulator string) accel.Prover {
-	switch {
-	case d.cfg.Prover != nil:
+	if d.cfg.Prover != nil {
 		return d.cfg.Prover
-	case d.cfg.remote():
-		return accel.Fixed(accel.TCG)
-	default:
-		return accel.Cached{
-			Prover: accel.NewKVM(accel.Config{Emulator: emulator, CPU: d.cfg.CPUModel}),
-			Dir:    d.cfg.CacheDir, Emulator: emulator,
-		}
+	}
+	return accel.Cached{
+		Prover: accel.NewKVM(accel.Config{Emulator: emulator, CPU: d.cfg.CPUModel}),
+		Dir:    d.cfg.CacheDir, Emulator: emulator,
 	}
 }
 
@@ -159,14 +178,23 @@ func (d *Driver) prover(emulator string) accel.Prover {
 // binaries of other architectures too, for seconds.
 func (d *Driver) version(ctx context.Context, emulator string) string {
 	var parts []string
-	if v, err := qemuVersion(ctx, emulator); err == nil && !d.cfg.remote() {
+	if v, err := qemuVersion(ctx, emulator); err == nil {
 		parts = append(parts, "QEMU "+v)
 	}
-	if v, err := d.conn.GetLibVersion(); err == nil {
+	if v, err := d.libraryVersion(); err == nil {
 		const major, minor = 1_000_000, 1_000
 		parts = append(parts, fmt.Sprintf("libvirt %d.%d.%d", v/major, v%major/minor, v%minor))
 	}
 	return strings.Join(parts, ", ")
+}
+
+func (d *Driver) libraryVersion() (uint32, error) {
+	x, err := d.lines.borrow()
+	if err != nil {
+		return 0, err
+	}
+	defer d.lines.giveBack(x)
+	return x.conn.GetLibVersion()
 }
 
 func qemuVersion(ctx context.Context, emulator string) (string, error) {

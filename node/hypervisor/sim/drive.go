@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"github.com/cloudtwin/cloudtwin/node/floppy"
+	"github.com/cloudtwin/cloudtwin/node/hypervisor"
 )
 
 // errEjected is what reading gives once the medium is out.
@@ -19,7 +20,8 @@ var errEjected = errors.New("the medium was taken out")
 // owner has wiped it.
 type medium struct {
 	mu   sync.Mutex
-	file *os.File // nil once ejected
+	file *os.File             // nil once ejected
+	bad  []hypervisor.Sectors // that cannot be read
 }
 
 func openMedium(path string) (*medium, error) {
@@ -40,7 +42,9 @@ func (m *medium) ReadAt(p []byte, at int64) (int, error) {
 	if m.file == nil {
 		return 0, errEjected
 	}
-	return m.file.ReadAt(p, at)
+	n, err := m.file.ReadAt(p, at)
+	m.blank(p[:n], at)
+	return n, err
 }
 
 func (m *medium) close() {

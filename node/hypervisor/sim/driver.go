@@ -12,6 +12,7 @@ import (
 	"sync"
 
 	"github.com/cloudtwin/cloudtwin/node/hypervisor"
+	"github.com/cloudtwin/cloudtwin/node/hypervisor/events"
 )
 
 var (
@@ -70,13 +71,14 @@ type Driver struct {
 	cfg     Config
 	records records
 	network *network
-	hub     hub
+	hub     events.Hub
 	work    sync.WaitGroup // the guests' programs
 
 	mu       sync.Mutex
 	closed   bool
 	started  uint64 // machines so far, by which a life is chosen
 	machines map[string]*machine
+	spoiled  map[string][]hypervisor.Sectors // of media, by machine
 }
 
 var errClosed = fmt.Errorf("%w: the driver is closed", hypervisor.ErrUnavailable)
@@ -112,7 +114,7 @@ func (d *Driver) Info() hypervisor.Info {
 // parallelBoots is far more than any number of cores: a simulated boot waits more than it works.
 const parallelBoots = 64
 
-// Start implements hypervisor.Driver. A Display is not there, whatever the spec says.
+// Start implements hypervisor.Driver.
 func (d *Driver) Start(ctx context.Context, spec hypervisor.Spec) (hypervisor.Machine, error) {
 	if err := spec.Validate(); err != nil {
 		return nil, fmt.Errorf("start machine %s: %w", spec.ID, err)
@@ -137,7 +139,7 @@ func (d *Driver) Start(ctx context.Context, spec hypervisor.Spec) (hypervisor.Ma
 		return nil, fmt.Errorf("%w: %w", hypervisor.ErrUnavailable, err)
 	}
 	m.powerOn(parts.program)
-	return m, nil
+	return m.seen(), nil
 }
 
 // parts are what a machine is made of.
@@ -163,7 +165,9 @@ func (d *Driver) assemble(spec hypervisor.Spec) (p parts, err error) {
 		return parts{}, err
 	}
 	if spec.Medium != "" {
-		p.medium, err = openMedium(spec.Medium)
+		if p.medium, err = openMedium(spec.Medium); err == nil {
+			p.medium.bad = d.spoiledFor(spec.ID)
+		}
 	}
 	return p, err
 }
@@ -207,7 +211,7 @@ func (d *Driver) Find(_ context.Context, id string) (hypervisor.Machine, error) 
 	if err != nil {
 		return nil, err
 	}
-	return m, nil
+	return m.seen(), nil
 }
 
 // List implements hypervisor.Driver.
@@ -216,7 +220,7 @@ func (d *Driver) List(context.Context) ([]hypervisor.Machine, error) {
 	defer d.mu.Unlock()
 	all := make([]hypervisor.Machine, 0, len(d.machines))
 	for _, m := range d.machines {
-		all = append(all, m)
+		all = append(all, m.seen())
 	}
 	return all, nil
 }
@@ -228,7 +232,7 @@ func (d *Driver) Events(ctx context.Context) (<-chan hypervisor.Event, error) {
 	if d.closed {
 		return nil, errClosed
 	}
-	return d.hub.subscribe(ctx), nil
+	return d.hub.Subscribe(ctx), nil
 }
 
 // DialNIC implements hypervisor.Dialer.
@@ -257,7 +261,7 @@ func (d *Driver) Close() error {
 	}
 	d.work.Wait()
 	d.network.close()
-	d.hub.close()
+	d.hub.Close()
 	return nil
 }
 

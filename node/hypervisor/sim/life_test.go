@@ -2,11 +2,13 @@ package sim
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -16,7 +18,7 @@ import (
 	"github.com/cloudtwin/cloudtwin/node/hypervisor"
 )
 
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // lives starts n web guests that nobody connects, so that those which do not fail wait for an address, and tells of
 // each what it said and how it ended.
@@ -240,6 +242,32 @@ func TestConfigRefuses(t *testing.T) {
 	for _, want := range []string{"Dir", "Upper Case", "stages[0]"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error does not name %s: %v", want, err)
+		}
+	}
+}
+
+// TestNobodyHasLastWordsWhosePowerIsGone kills guests that say something as soon as they learn of their end.
+func TestNobodyHasLastWordsWhosePowerIsGone(t *testing.T) {
+	const guests = 100
+	said := make(chan error, guests)
+	s := newSite(t, newFakeCloud(t), Config{Programs: map[string]Program{Web: func(ctx context.Context, g *Guest) {
+		for ctx.Err() == nil { // to learn of it as early as can be
+			runtime.Gosched()
+		}
+		_, err := g.Write([]byte("last words"))
+		said <- err
+	}}})
+	for range guests {
+		spec, _ := s.spec(Web)
+		m, err := s.Start(t.Context(), spec)
+		if err == nil {
+			err = m.Kill(t.Context())
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := <-said; !errors.Is(err, os.ErrClosed) {
+			t.Fatalf("what %s wrote after its end came to %v, want that its console is closed", spec.ID, err)
 		}
 	}
 }

@@ -22,6 +22,8 @@ const (
 	reasonDestroyed    = "destroyed"
 	reasonPanicked     = "panicked"
 	reasonRemoved      = "removed"
+	reasonPaused       = "suspended"
+	reasonResumed      = "resumed"
 	reasonDriverClosed = "its driver was closed"
 )
 
@@ -43,6 +45,7 @@ type machine struct {
 
 	mu      sync.Mutex
 	state   hypervisor.State
+	paused  bool          // while it is Running
 	begun   time.Time     // when its program began
 	booting time.Duration // modelled so far
 }
@@ -50,7 +53,7 @@ type machine struct {
 func newMachine(d *Driver, spec hypervisor.Spec, p parts, l life) *machine {
 	m := &machine{
 		driver: d, spec: spec, life: l, console: p.console, drive: newDrive(p.medium), state: hypervisor.Running,
-		record: record{ID: spec.ID, Console: spec.ConsoleLog, From: p.console.from},
+		record: record{ID: spec.ID, Console: spec.ConsoleLog, From: p.console.from, Display: spec.Display},
 	}
 	m.ended, m.stop = context.WithCancel(context.Background())
 	m.button, m.press = context.WithCancel(context.Background())
@@ -91,17 +94,17 @@ func (m *machine) end(state hypervisor.State, reason string) {
 	}
 	m.state = state
 	m.mu.Unlock()
+	m.console.end() // before the program learns of it: nobody has last words whose power is gone
 	m.stop()
 	if m.nic != nil {
 		m.nic.remove()
 	}
 	m.drive.eject()
-	m.console.end()
 	m.publish(state, reason)
 }
 
 func (m *machine) publish(state hypervisor.State, reason string) {
-	m.driver.hub.publish(hypervisor.Event{ID: m.record.ID, State: state, Reason: reason, At: time.Now()})
+	m.driver.hub.Publish(hypervisor.Event{ID: m.record.ID, State: state, Reason: reason, At: time.Now()})
 }
 
 func (m *machine) current() hypervisor.State {
@@ -124,7 +127,14 @@ func (m *machine) running(op string) error {
 
 func (m *machine) ID() string { return m.record.ID }
 
-func (m *machine) State(context.Context) (hypervisor.State, error) { return m.current(), nil }
+func (m *machine) State(context.Context) (hypervisor.State, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.state == hypervisor.Running && m.paused {
+		return hypervisor.Paused, nil
+	}
+	return m.state, nil
+}
 
 // Stop presses the power button. What comes of it is the guest's.
 func (m *machine) Stop(context.Context) error {
@@ -163,6 +173,7 @@ func (m *machine) InsertMedium(_ context.Context, path string) error {
 	if err != nil {
 		return &hypervisor.Error{Op: "insert medium", MachineID: m.record.ID, Err: err}
 	}
+	medium.bad = m.driver.spoiledFor(m.record.ID)
 	if !m.drive.insert(medium) {
 		return m.running("insert medium")
 	}

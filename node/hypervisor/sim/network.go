@@ -206,6 +206,9 @@ func (n *network) listen(c *nic, address string) (net.Listener, error) {
 	if terr != nil {
 		return nil, fmt.Errorf("listen on %s: %s", address, terr)
 	}
+	// As Go does for a kernel's: connections of before, which wait for their ends, do not keep the port from opening. A
+	// machine that is rebooted has them, too, since all guests share the stack.
+	ep.SocketOptions().SetReuseAddress(true)
 	terr = ep.Bind(own)
 	if terr == nil {
 		terr = ep.Listen(listenQueue)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"sync"
+	"sync/atomic"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
@@ -29,6 +30,7 @@ type nic struct {
 	mac     [6]byte
 	removed chan struct{} // closed at the machine's end
 	answers chan []byte   // what the DHCP server says, while the guest asks
+	still   atomic.Bool   // the machine is paused: nothing goes in or out
 
 	mu      sync.Mutex
 	gone    bool
@@ -149,7 +151,7 @@ func (c *nic) send(kind uint16, to [6]byte, fill func(b []byte) []byte) {
 	c.mu.Lock()
 	w := c.wire
 	c.mu.Unlock()
-	if w == nil {
+	if w == nil || c.still.Load() {
 		return
 	}
 	frame := c.network.pump.buffer()
@@ -177,7 +179,7 @@ func (c *nic) sendPacket(pkt *stack.PacketBuffer) {
 
 // receive takes a frame off the wire. Only what is for this card and its address gets any further.
 func (c *nic) receive(_ *wire, frame []byte) {
-	if len(frame) < etherSize {
+	if len(frame) < etherSize || c.still.Load() {
 		return
 	}
 	if to := [6]byte(frame); to != c.mac && to != broadcastMAC {

@@ -218,6 +218,7 @@ func (g *Guest) world(console agent.Console) agent.World {
 		Now:      time.Now,
 		Console:  console,
 		Logger:   slog.New(slog.NewTextHandler(g, &slog.HandlerOptions{Level: slog.LevelInfo})),
+		Terminal: g,
 		PowerOff: g.PowerOff,
 	}
 }

@@ -18,6 +18,7 @@ type record struct {
 	ID      string `json:"id"`
 	Console string `json:"console"`
 	From    int64  `json:"from"` // where the machine's bytes begin in the console log
+	Display bool   `json:"display,omitempty"`
 }
 
 const recordSuffix = ".json"

@@ -28,7 +28,7 @@ func TestMain(m *testing.M) {
 func TestMachines(t *testing.T) {
 	RegisterFailHandler(Fail)
 	suite, reporter := GinkgoConfiguration()
-	suite.Timeout = 2 * time.Minute
+	suite.Timeout = 10 * time.Minute
 	RunSpecs(t, "simulated machines", suite, reporter)
 }
 
@@ -64,7 +64,7 @@ var _ = Describe("sim", func() {
 					},
 				})
 			},
-			Kernel: kernel, Initrd: initrd, Dir: dir, EndsWithDriver: true,
+			Kernel: kernel, Initrd: initrd, Dir: dir, EndsWithDriver: true, HasDisplay: true,
 		}
 	})
 })

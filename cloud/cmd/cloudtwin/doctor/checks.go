@@ -1,6 +1,8 @@
 package doctor
 
 import (
+	"fmt"
+
 	"github.com/cloudtwin/cloudtwin/node/hypervisor/accel"
 )
 
@@ -30,8 +32,13 @@ func checkLibvirt(f Facts) verdict {
 	switch {
 	case f.QEMU.Err != nil || f.Firmware.Err != nil:
 		return warn("see the lines above", "not tried without QEMU and its firmware")
+	case f.Libvirt.Err != nil && f.Hypervisor != "":
+		return fail("start the daemon, see to it that this user may connect to it, or do without --hypervisor",
+			"%s: %v", f.Hypervisor, f.Libvirt.Err)
 	case f.Libvirt.Err != nil:
 		return fail(installLibvirt, "%v", f.Libvirt.Err)
+	case f.Hypervisor != "":
+		return ok("%s, the daemon at %s", f.Libvirt.Value, f.Hypervisor)
 	}
 	return ok("%s, its driver runs in this process", f.Libvirt.Value)
 }
@@ -72,8 +79,8 @@ func checkKernelPackage(f Facts) verdict {
 
 func checkDocker(f Facts) verdict {
 	if f.Docker.Err != nil {
-		// Nothing but specs in containers uses it.
-		return ok("none (optional; specs in containers need it: %s): %v", installDocker, f.Docker.Err)
+		return verdict{OK, fmt.Sprintf("none (optional): %v", f.Docker.Err),
+			"nothing to do, unless you want specs in containers: " + installDocker}
 	}
 	return ok("Docker %s (optional)", f.Docker.Value)
 }

@@ -75,7 +75,10 @@ func TestFindings(t *testing.T) {
 		{"no files", func(f *Facts) { f.OpenFiles = 100 }, map[string]Status{"open files": Fail}, "512 are needed"},
 		{"no loopback", func(f *Facts) { f.Loopback = errGone }, map[string]Status{"loopback": Fail}, "interface lo"},
 		{"high ports only", func(f *Facts) { f.LowPorts = false }, map[string]Status{"low ports": Warn}, "P + 8000"},
-		{"no Docker", func(f *Facts) { f.Docker = Fact{Err: errGone} }, nil, "optional"},
+		{"no Docker", func(f *Facts) { f.Docker = Fact{Err: errGone} }, nil, "containers: apt-get install docker.io"},
+		{"a daemon", func(f *Facts) { f.Hypervisor = "qemu:///session" }, nil, "the daemon at qemu:///session"},
+		{"no daemon", func(f *Facts) { f.Hypervisor, f.Libvirt = "qemu:///session", Fact{Err: errGone} },
+			map[string]Status{"libvirt": Fail}, "start the daemon"},
 		{"simulated guests without QEMU", func(f *Facts) {
 			f.Guests, f.QEMU, f.Images = node.GuestsSim, Fact{Err: errGone}, Fact{Err: errGone}
 		}, map[string]Status{"qemu": Warn, "images": Warn, "libvirt": Warn, "accelerator": Warn},
@@ -101,6 +104,14 @@ func TestFindings(t *testing.T) {
 				t.Errorf("no line says %q", tt.says)
 			}
 		})
+	}
+}
+
+func TestADaemonHasAFolderOfItsOwn(t *testing.T) {
+	for uri, want := range map[string]int{"": 3, "qemu:///session": 2} {
+		if got := sockets(Config{Hypervisor: uri, Layout: "/s"}); len(got) != want {
+			t.Errorf("--hypervisor %q: %d paths are looked at, want %d: %+v", uri, len(got), want, got)
+		}
 	}
 }
 

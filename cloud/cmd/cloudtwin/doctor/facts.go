@@ -8,7 +8,8 @@ import (
 
 // Facts are what was found out about a machine. An error says that a thing is missing or could not be asked.
 type Facts struct {
-	Guests node.GuestMode // for which kind of guests
+	Guests     node.GuestMode // for which kind of guests
+	Hypervisor string         // the URI of the libvirt daemon that is to run them; empty for none
 
 	QEMU        Fact // its version
 	Firmware    Fact // its path

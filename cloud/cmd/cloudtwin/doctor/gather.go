@@ -28,8 +28,10 @@ import (
 // Config says for what a machine is looked over.
 type Config struct {
 	Guests node.GuestMode
-	Layout local.Layout // of the cloud that is to run
-	Images string       // folder of guest images
+	// Hypervisor is the URI of the libvirt daemon that is to run the guests; empty for libvirt in the node's process.
+	Hypervisor string
+	Layout     local.Layout // of the cloud that is to run
+	Images     string       // folder of guest images
 }
 
 // The programs and files that libvirt's driver uses by default.
@@ -44,9 +46,10 @@ const patience = 30 * time.Second
 // Gather asks the machine. It changes nothing but caches, and takes up to some seconds the first time.
 func Gather(ctx context.Context, cfg Config) Facts {
 	f := Facts{
-		Guests: cfg.Guests, Firmware: firmwareFact(), Images: imagesFact(cfg.Images), Cores: runtime.NumCPU(),
+		Guests: cfg.Guests, Hypervisor: cfg.Hypervisor, Cores: runtime.NumCPU(),
+		Firmware: firmwareFact(), Images: imagesFact(cfg.Images),
 		State: folder(string(cfg.Layout)), Cache: folder(local.Cache()), Media: folder(filepath.Dir(cfg.Layout.Media())),
-		Sockets: sockets(cfg.Layout), OpenFiles: openFiles(), Loopback: listenAnywhere(ctx),
+		Sockets: sockets(cfg), OpenFiles: openFiles(), Loopback: listenAnywhere(ctx),
 		LowPorts: local.MayBindLowPorts(),
 	}
 	f.MemoryMB, f.MemoryAvailableMB = memory()
@@ -59,7 +62,7 @@ func Gather(ctx context.Context, cfg Config) Facts {
 		f.QEMU.Value = between(f.QEMU.Value, "version ", " ")
 		if f.QEMU.Err == nil && f.Firmware.Err == nil {
 			f.Accelerator = prove(ctx)
-			f.Libvirt = libvirtFact(ctx)
+			f.Libvirt = libvirtFact(ctx, cfg.Hypervisor)
 		}
 	})
 	work.Wait()
@@ -118,16 +121,20 @@ func prove(ctx context.Context) Proof {
 	return Proof{Name: v.Accelerator, Reason: v.Reason, Took: v.Took, Err: err}
 }
 
-// libvirtFact opens libvirt's driver in a folder of its own, as a node would, and has it ask QEMU.
-func libvirtFact(ctx context.Context) Fact {
+// libvirtFact opens libvirt's driver as a node would, by its URI or in a folder of its own, and has it ask QEMU.
+func libvirtFact(ctx context.Context, uri string) Fact {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	root, err := os.MkdirTemp("", "ct")
-	if err != nil {
-		return Fact{Err: err}
+	c := libvirt.Config{URI: uri, CacheDir: local.Cache()}
+	if uri == "" {
+		root, err := os.MkdirTemp("", "ct")
+		if err != nil {
+			return Fact{Err: err}
+		}
+		defer func() { _ = os.RemoveAll(root) }()
+		c.Root = root
 	}
-	defer func() { _ = os.RemoveAll(root) }()
-	driver, err := libvirt.Open(ctx, libvirt.Config{Root: root, CacheDir: local.Cache()})
+	driver, err := libvirt.Open(ctx, c)
 	if err != nil {
 		return Fact{Err: err}
 	}
@@ -181,12 +188,16 @@ func folder(path string) Folder {
 	return Folder{Path: path, FreeMB: st.Bavail * uint64(st.Bsize) >> 20, Err: err}
 }
 
-func sockets(l local.Layout) []Socket {
-	return []Socket{
+func sockets(cfg Config) []Socket {
+	l := cfg.Layout
+	list := []Socket{
 		{"the operator's", l.OperatorSocket(), hypervisor.MaxSocketPath},
-		{"libvirt's folder", l.LibvirtRoot(), libvirt.MaxRoot},
 		{"a guest's", filepath.Join(l.Media(), "net", "i-0123456789abcdef0.sock"), hypervisor.MaxSocketPath},
 	}
+	if cfg.Hypervisor == "" { // a daemon has a folder of its own
+		list = append(list, Socket{"libvirt's folder", l.LibvirtRoot(), libvirt.MaxRoot})
+	}
+	return list
 }
 
 // openFiles is the limit that the Go runtime has raised for this process as far as it may (see os, package comment).

@@ -101,6 +101,9 @@ func (e *Explanation) take(ev *journal.Event) {
 
 // takeDelivery takes the audit's record of a delivery that was denied.
 func (e *Explanation) takeDelivery(a map[string]string) {
+	if a["check"] == "1" && e.Check != "" {
+		return // the front door's own record says more: which step of the signature
+	}
 	e.Check, e.Rule = "outside the nine checks", outside[e.Reason]
 	if n, err := strconv.Atoi(a["check"]); err == nil && n >= 1 && n <= len(deliveryRules) {
 		e.Check, e.Rule = "check "+a["check"]+" of "+strconv.Itoa(len(deliveryRules)), deliveryRules[n-1]
@@ -124,6 +127,9 @@ func (e *Explanation) takeFault(a map[string]string) {
 	step, ok := signatureSteps[a["code"]]
 	if ok {
 		e.Denied, e.Check, e.Reason = true, "HTTP signature (check 1 of a delivery)", a["code"]
+		e.Rule, e.Wanted = step.rule, step.wanted
+	} else if step, ok := formSteps[a["code"]]; ok {
+		e.Denied, e.Check, e.Reason = true, "form of the request (before check 1 of a delivery)", a["code"]
 		e.Rule, e.Wanted = step.rule, step.wanted
 	} else if a["code"] != "" {
 		e.Reason = a["code"]

@@ -64,6 +64,50 @@ func TestText(t *testing.T) {
 `,
 		},
 		{
+			name: "signature of a delivery, in the audit and in the front door's record",
+			events: []journal.Event{
+				event("delivery.denied", "arn", "arn:cert", "check", "1", "reason", "ExpiredToken", "detail", "It has ended."),
+				event("api.request", "action", "iam:DownloadServerCertificate", "status", "403", "code", "ExpiredToken",
+					"message", "The session has ended."),
+			},
+			want: `request r-1
+  time        2026-03-04T05:06:07Z
+  action      iam:DownloadServerCertificate
+  resource    arn:cert
+  answered    403 ExpiredToken
+  denied by   HTTP signature (check 1 of a delivery): the session has not ended
+  reason      ExpiredToken
+  found       It has ended.
+  would pass  new credentials of the role, from the metadata service
+`,
+		},
+		{
+			name: "signature of a delivery, when only the audit is left",
+			events: []journal.Event{event("delivery.denied", "arn", "arn:cert", "check", "1", "reason", "ExpiredToken",
+				"detail", "It has ended.")},
+			want: `request r-1
+  time        2026-03-04T05:06:07Z
+  resource    arn:cert
+  denied by   check 1 of 9: the HTTP signature is that of a known access key
+  reason      ExpiredToken
+  found       It has ended.
+`,
+		},
+		{
+			name: "too large",
+			events: []journal.Event{event("api.request", "action", "none", "status", "413", "code", "RequestEntityTooLarge",
+				"message", "The request is larger than 1048576 bytes")},
+			want: `request r-1
+  time        2026-03-04T05:06:07Z
+  action      none
+  answered    413 RequestEntityTooLarge
+  denied by   form of the request (before check 1 of a delivery): the request is no larger than any of these APIs is
+  reason      RequestEntityTooLarge
+  found       The request is larger than 1048576 bytes
+  would pass  a body of at most 1 MB
+`,
+		},
+		{
 			name: "policy",
 			events: []journal.Event{
 				event("policy.denied", "action", "iam:GetUser", "resource", "arn:user", "verdict", "implicit deny", "explanation",

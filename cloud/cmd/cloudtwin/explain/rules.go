@@ -20,10 +20,28 @@ var outside = map[string]string{
 	"internal":          "the cloud itself worked",
 }
 
-type signatureStep struct{ rule, wanted string }
+// formSteps are what the front door asks of a request before it looks at its signature, by the error code of who fails
+// one.
+var formSteps = map[string]frontStep{
+	"RequestEntityTooLarge": {
+		"the request is no larger than any of these APIs is", "a body of at most 1 MB",
+	},
+	"MalformedQueryString": {
+		"every parameter of query and body can be read, and is there once", "each parameter once, in a form's encoding",
+	},
+	"UnsupportedMediaType": {
+		"the body is a form", "the content type application/x-www-form-urlencoded",
+	},
+	"IncompleteBody": {
+		"the body is as long as the request says", "as many bytes as Content-Length announces",
+	},
+}
+
+// frontStep is one of the front door's own steps.
+type frontStep struct{ rule, wanted string }
 
 // signatureSteps are the steps of checking an HTTP signature by the error code of who fails one.
-var signatureSteps = map[string]signatureStep{
+var signatureSteps = map[string]frontStep{
 	"MissingAuthenticationToken": {
 		"the request is signed",
 		"an Authorization header of AWS4-HMAC-SHA256, or a presigned query",

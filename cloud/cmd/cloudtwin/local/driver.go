@@ -2,6 +2,7 @@ package local
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"path/filepath"
@@ -15,10 +16,24 @@ import (
 // openDriver opens what runs a node's guests.
 func openDriver(ctx context.Context, cfg NodeConfig) (hypervisor.Driver, error) {
 	if cfg.Guests.Mode == node.GuestsSim {
-		return sim.New(sim.Config{Dir: filepath.Join(cfg.Layout.Node(), "sim"), Logger: slog.Default()})
+		return sim.New(sim.Config{Dir: filepath.Join(cfg.Layout.Node(), "sim"), Logger: slog.Default(),
+			Lifecycle: cfg.Guests.Lifecycle, Seed: cfg.Guests.Seed})
 	}
-	return libvirt.Open(ctx, libvirt.Config{URI: cfg.HypervisorURI, Root: cfg.Layout.LibvirtRoot(),
-		CacheDir: Cache(), Logger: slog.Default()})
+	c := libvirt.Config{URI: cfg.HypervisorURI, CacheDir: Cache(), Logger: slog.Default()}
+	if cfg.HypervisorURI == "" {
+		c.Root = cfg.Layout.LibvirtRoot()
+		return libvirt.Open(ctx, c)
+	}
+	c.NamePrefix = cfg.Layout.machinePrefix()
+	undo, err := cfg.Layout.noteDaemon(cfg.HypervisorURI)
+	if err != nil {
+		return nil, err
+	}
+	driver, err := libvirt.Open(ctx, c)
+	if err != nil {
+		return nil, errors.Join(err, undo()) // it has no machine of ours
+	}
+	return driver, nil
 }
 
 // imagesFor returns the folder of the images that guests of a kind start from. What simulated guests need is written

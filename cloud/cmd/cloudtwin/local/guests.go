@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/cloudtwin/cloudtwin/node"
+	"github.com/cloudtwin/cloudtwin/node/hypervisor/sim"
 )
 
 // Guests says how a node's guests come to life; the zero value is usable.
@@ -14,6 +15,14 @@ type Guests struct {
 	Mode node.GuestMode // empty means DefaultGuests
 	// Pool is how many forks are kept ready, paused, for the next guests of each image.
 	Pool int
+	// Capture keeps the headers of each guest's latest frames.
+	Capture bool
+	// Displays names the images whose guests get a display.
+	Displays []string
+	// Lifecycle is how simulated guests boot and fail; the zero value boots at once and never fails. Seed decides about
+	// its chances.
+	Lifecycle sim.Lifecycle
+	Seed      uint64
 	// Templates is the folder of what forks are copies of; empty means the one that all nodes of this user share.
 	Templates string
 }

@@ -33,6 +33,9 @@ func (l Layout) Node() string { return filepath.Join(string(l), "node") }
 // Journal is the file of events.
 func (l Layout) Journal() string { return filepath.Join(string(l), "journal.jsonl") }
 
+// Faults is the file that keeps the schedule of faults that is played, or was last.
+func (l Layout) Faults() string { return filepath.Join(string(l), "faults.json") }
+
 // CAFile is the certificate that signed the API's.
 func (l Layout) CAFile() string { return filepath.Join(string(l), "ca.pem") }
 

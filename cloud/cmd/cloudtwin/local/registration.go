@@ -74,3 +74,18 @@ func Registered(dir, image string) (Registration, error) {
 	}
 	return r, nil
 }
+
+// originalImages names the images of a folder that are registered as delivery profile 1.
+func originalImages(dir string) ([]string, error) {
+	var names []string
+	for _, flavour := range builder.Flavours() {
+		r, err := Registered(dir, string(flavour))
+		if err != nil {
+			return nil, err
+		}
+		if r.DeliveryProfile == keydelivery.Profile1 {
+			names = append(names, string(flavour))
+		}
+	}
+	return names, nil
+}

@@ -15,6 +15,8 @@ import (
 	"github.com/cloudtwin/cloudtwin/cloud"
 	"github.com/cloudtwin/cloudtwin/cloud/api"
 	"github.com/cloudtwin/cloudtwin/cloud/ec2"
+	"github.com/cloudtwin/cloudtwin/cloud/elb"
+	"github.com/cloudtwin/cloudtwin/cloud/fault"
 	"github.com/cloudtwin/cloudtwin/cloud/keydelivery"
 	"github.com/cloudtwin/cloudtwin/cloud/operator"
 	"github.com/cloudtwin/cloudtwin/lbvm-image/builder"
@@ -33,14 +35,28 @@ type Config struct {
 	// MinDeliveryProfile is the least profile of the key-delivery protocol that is answered; zero means 2, or 1 when an
 	// image is registered as profile 1.
 	MinDeliveryProfile int
+	// RootKey names a key on a PKCS#11 token that takes the place of the root key's file; empty means the file.
+	RootKey string
+	// LBCertLife is how long an LBCERT is valid; zero means 365 days.
+	LBCertLife time.Duration
+	// LBVMOwner says in whose account load-balancer VMs run; empty means the system account.
+	LBVMOwner string
+	// RoleCredentialsLife is how long the credentials of an instance's role are valid; zero means 6 hours.
+	RoleCredentialsLife time.Duration
 	// TerminatedRetention is how long a terminated instance can still be described; zero means as long as on EC2.
 	TerminatedRetention time.Duration
+	// MemoryMB and Cores are what the node offers to guests; zero means what this machine has.
+	MemoryMB, Cores int
 	// NoNode starts no node in this process.
 	NoNode bool
 	// Fresh removes what an earlier process left in the folder before anything starts.
 	Fresh bool
 	// Keep leaves state and guests at the end.
 	Keep bool
+	// MediumLife is the longest time that a credential medium exists; zero means 120 s.
+	MediumLife time.Duration
+	// Faults are played from when the node can take guests.
+	Faults *fault.Schedule
 }
 
 // Twin is a running cloud, usually with a node.
@@ -93,10 +109,14 @@ func (t *Twin) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := cfg.Layout.noteStore(cfg.StoreEndpoints); err != nil {
+		return err
+	}
 	t.Cloud, err = cloud.Start(ctx, cloud.Config{
-		Dir: cfg.Layout.Cloud(), Journal: cfg.Layout.Journal(), StoreEndpoints: cfg.StoreEndpoints,
-		APIAddress: cfg.APIAddress, NodeAddress: cfg.NodeAddress, Images: images, Replicas: cfg.Replicas,
-		UnprivilegedPorts: !MayBindLowPorts(), Logger: slog.Default(),
+		Dir: cfg.Layout.Cloud(), Journal: cfg.Layout.Journal(), Faults: cfg.Layout.Faults(),
+		StoreEndpoints: cfg.StoreEndpoints, APIAddress: cfg.APIAddress, NodeAddress: cfg.NodeAddress, Images: images,
+		Replicas: cfg.Replicas, LBVMOwner: elb.Owner(cfg.LBVMOwner), RoleCredentialsLife: cfg.RoleCredentialsLife,
+		LBCertLife: cfg.LBCertLife, RootKey: cfg.RootKey, UnprivilegedPorts: !MayBindLowPorts(), Logger: slog.Default(),
 		MinDeliveryProfile: keydelivery.Profile(cfg.MinDeliveryProfile), TerminatedRetention: cfg.TerminatedRetention,
 	})
 	if err != nil {
@@ -109,17 +129,34 @@ func (t *Twin) start(ctx context.Context) error {
 		return err
 	}
 	if cfg.NoNode {
-		return nil
+		return t.playFaults(ctx)
 	}
 	token, err := t.NewNodeToken(ctx)
 	if err != nil {
 		return err
 	}
 	if t.node, err = startNode(ctx, NodeConfig{Layout: cfg.Layout, Images: cfg.Images, ID: nodeID, Cloud: t.NodeLink(),
-		Token: token, HypervisorURI: cfg.HypervisorURI, Guests: cfg.Guests}); err != nil {
+		Token: token, HypervisorURI: cfg.HypervisorURI, MediumLife: cfg.MediumLife, Guests: cfg.Guests,
+		MemoryMB: cfg.MemoryMB, Cores: cfg.Cores}); err != nil {
 		return err
 	}
-	return t.awaitNode(ctx)
+	if err := t.awaitNode(ctx); err != nil {
+		return err
+	}
+	return t.playFaults(ctx)
+}
+
+// playFaults begins to play the schedule that was given.
+func (t *Twin) playFaults(ctx context.Context) error {
+	if t.cfg.Faults == nil {
+		return nil
+	}
+	if !t.cfg.NoNode {
+		if err := t.AwaitFaultNode(ctx, nodeID); err != nil {
+			return err
+		}
+	}
+	return t.LoadFaults(ctx, *t.cfg.Faults)
 }
 
 // writeClientFiles writes what clients of the API need beside its address.
@@ -165,6 +202,15 @@ func (t *Twin) Status(ctx context.Context) (operator.Status, error) {
 	return status, err
 }
 
+// RemoveNode is the cloud's own, but for the node in this process: without it the process would end, and the cloud.
+func (t *Twin) RemoveNode(ctx context.Context, id, reason string) (operator.NodeRemoval, error) {
+	if !t.cfg.NoNode && id == nodeID { // which may not have joined yet
+		return operator.NodeRemoval{}, &operator.Refusal{Message: "node " + id + " is that of 'cloudtwin up' itself and " +
+			"ends with it; 'cloudtwin up --no-node' starts a cloud without one"}
+	}
+	return t.Cloud.RemoveNode(ctx, id, reason)
+}
+
 func (t *Twin) awaitNode(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, nodeUpTimeout)
 	defer cancel()
@@ -180,7 +226,7 @@ func (t *Twin) awaitNode(ctx context.Context) error {
 		}
 		select {
 		case <-t.node.Done():
-			return fmt.Errorf("the node stopped: %w", t.node.node.Err())
+			return fmt.Errorf("the node stopped: %w", t.node.Err())
 		case <-ctx.Done():
 			return fmt.Errorf("wait for the node to report: %w", ctx.Err())
 		case <-tick.C:
@@ -197,7 +243,7 @@ func (t *Twin) NodeDone() <-chan struct{} {
 }
 
 // NodeErr is why the node stopped by itself.
-func (t *Twin) NodeErr() error { return t.node.node.Err() }
+func (t *Twin) NodeErr() error { return t.node.Err() }
 
 // Close ends the node and the cloud and, unless they are to be kept, all guests and the state folder.
 func (t *Twin) Close() error {

@@ -44,7 +44,8 @@ func remove(ctx context.Context, l Layout) error {
 // clean ends the guests of a folder that is locked and removes all in it but lock and mark: while the first is there
 // nobody else begins.
 func clean(ctx context.Context, l Layout) error {
-	if err := endGuests(ctx, l); err != nil {
+	// The daemons first: what is left of their guests' processes then is what they do not know.
+	if err := errors.Join(endDaemonGuests(ctx, l), endGuests(ctx, l)); err != nil {
 		return err
 	}
 	errs := []error{controller.WipeMedia(filepath.Join(l.Media(), "media"))}

@@ -70,7 +70,10 @@ func (m *meter) end(ctx context.Context, s *site, total, made int) (Row, error) 
 	row.LiveHeapMB = float64(memory.HeapAlloc) / (1 << 20)
 	row.GuestKB = (row.RSSMB*1024 - m.residing) / float64(total)
 	size, records, err := s.cloud.StoreSize(ctx)
-	row.EtcdMB, row.EtcdKeys = float64(size)/(1<<20), records
+	row.EtcdMB = float64(size) / (1 << 20)
+	for _, n := range records {
+		row.EtcdKeys += n
+	}
 	return row, err
 }
 

@@ -1,6 +1,7 @@
 package scale
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -33,8 +34,8 @@ const (
 // site is the cloud with its nodes.
 type site struct {
 	cfg      Config
-	dir      string // state on disk
-	run      string // state in memory
+	dir      *room // state on disk
+	run      *room // state in memory
 	host     *loopback
 	cloud    *cloud.Cloud
 	mu       sync.Mutex
@@ -59,18 +60,18 @@ type hostNode struct {
 func startSite(ctx context.Context, cfg Config) (*site, error) {
 	s := &site{cfg: cfg, host: newLoopback(), progress: newProgress(cfg.Progress)}
 	var err error
-	if s.dir, err = os.MkdirTemp(cfg.Dir, "cloudtwin-scale-"); err != nil {
-		return s, fmt.Errorf("make folder of state: %w", err)
+	if s.dir, err = openRoom(cmp.Or(cfg.Dir, os.TempDir())); err != nil {
+		return s, fmt.Errorf("state: %w", err)
 	}
-	if s.run, err = os.MkdirTemp(memoryDir, fmt.Sprintf("cloudtwin-scale-%d-", os.Getpid())); err != nil {
-		return s, fmt.Errorf("make folder of media: %w", err)
+	if s.run, err = openRoom(memoryDir); err != nil {
+		return s, fmt.Errorf("media: %w", err)
 	}
-	images := filepath.Join(s.dir, "images")
+	images := filepath.Join(s.dir.path, "images")
 	if err := sim.WriteImages(images); err != nil {
 		return s, err
 	}
 	s.cloud, err = cloud.Start(ctx, cloud.Config{
-		Dir: filepath.Join(s.dir, "cloud"), Journal: filepath.Join(s.dir, "journal.jsonl"),
+		Dir: filepath.Join(s.dir.path, "cloud"), Journal: filepath.Join(s.dir.path, "journal.jsonl"),
 		Images: []ec2.ImageInfo{{Name: "lbvm"}, {Name: "web", Public: true}},
 	})
 	if err != nil {
@@ -116,12 +117,12 @@ func (s *site) startNode(ctx context.Context, id, images string) error {
 	if err != nil {
 		return err
 	}
-	driver, err := sim.New(sim.Config{Dir: filepath.Join(s.dir, "nodes", id, "machines")})
+	driver, err := sim.New(sim.Config{Dir: filepath.Join(s.dir.path, "nodes", id, "machines")})
 	if err != nil {
 		return err
 	}
 	n, err := node.Start(ctx, node.Config{
-		ID: id, Dir: filepath.Join(s.dir, "nodes", id, "node"), RunDir: filepath.Join(s.run, id),
+		ID: id, Dir: filepath.Join(s.dir.path, "nodes", id, "node"), RunDir: filepath.Join(s.run.path, id),
 		CloudAddress: s.cloud.NodeLink(), Token: token, Images: images, Driver: driver, Guests: node.GuestsSim,
 		MemoryMB: nodeMemoryMB, Cores: nodeCores, HandOver: s.cloud.HandOver, Listen: s.host.listen,
 	})
@@ -178,11 +179,7 @@ func (s *site) close() error {
 	if s.cloud != nil {
 		errs = append(errs, s.cloud.Close())
 	}
-	for _, dir := range []string{s.run, s.dir} {
-		if dir != "" {
-			errs = append(errs, os.RemoveAll(dir))
-		}
-	}
+	errs = append(errs, s.run.close(), s.dir.close())
 	s.progress.end()
 	return errors.Join(errs...)
 }

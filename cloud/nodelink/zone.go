@@ -1,0 +1,4 @@
+package nodelink
+
+// ZoneID is the id of the one availability zone that a cloud has, whatever its region is called.
+const ZoneID = "use1-az1"
