@@ -21,13 +21,13 @@ import (
 var _ = Describe("Forks of one template", Label("vm", twin.NeedsFork), func() {
 	It("are forks, of one template, and none had to be booted", func() {
 		Expect(templateFolders(templates)).To(HaveLen(2), "one template for each image")
-		for _, f := range forks {
-			Expect(milestone(f.instance, "machine-started").Attributes).To(HaveKeyWithValue("guests", "fork"))
-		}
 		events, err := cloud.Events()
 		Expect(err).NotTo(HaveOccurred())
 		for _, ev := range events {
-			Expect(ev.Attributes["stage"]).NotTo(Equal("fork-failed"), "%v", ev)
+			Expect(ev.Attributes["stage"]).NotTo(Equal("fork-failed"), "%v", ev) // first: it has the reason
+		}
+		for _, f := range forks {
+			Expect(milestone(f.instance, "machine-started").Attributes).To(HaveKeyWithValue("guests", "fork"))
 		}
 	})
 
