@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"libvirt.org/go/libvirt"
 
@@ -19,17 +20,19 @@ var _ hypervisor.Driver = (*Driver)(nil)
 
 // Driver runs machines through one libvirt connection.
 type Driver struct {
-	cfg     Config
-	lines   *lines
-	hub     events.Hub
-	files   *fileWatch
-	warm    *warmUp
-	reaper  *reaper    // of an embedded libvirt, else nil
-	ids     keyedLocks // one Start, Fork or Kill of an id at a time
-	names   *names
-	pools   *pools
-	serial  atomic.Uint64 // numbers the files in forkDir
-	remains remains       // of killed machines
+	cfg    Config
+	lines  *lines
+	hub    events.Hub
+	files  *fileWatch
+	warm   *warmUp
+	reaper *reaper    // of an embedded libvirt, else nil
+	ids    keyedLocks // one Start, Fork or Kill of an id at a time
+	names  *names
+	pools  *pools
+	serial atomic.Uint64 // numbers the files in forkDir
+	// loadTimes are how long one QEMU after the other may take to load a template's state.
+	loadTimes []time.Duration
+	remains   remains // of killed machines
 
 	mu     sync.Mutex
 	closed bool
@@ -72,7 +75,7 @@ func Open(ctx context.Context, cfg Config) (*Driver, error) {
 	}
 	d := &Driver{
 		cfg: cfg, files: newFileWatch(cfg.Logger), names: newNames(cfg.NamePrefix),
-		pools: newPools(), lines: newLines(cfg),
+		pools: newPools(), lines: newLines(cfg), loadTimes: []time.Duration{firstLoad, stateTime},
 		raw: make(chan rawEvent, rawEvents), quit: make(chan struct{}),
 	}
 	if err := d.connect(); err != nil {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 	"libvirt.org/go/libvirt"
@@ -117,12 +118,29 @@ func (d *Driver) canFork() error {
 	return nil
 }
 
-// copy makes a domain that has the template's state and is paused, or leaves nothing of it.
-func (d *Driver) copy(ctx context.Context, p *plan, t hypervisor.Template) (*libvirt.Domain, error) {
+// copy makes a domain that has the template's state and is paused, or leaves nothing of it. A QEMU that does not finish
+// in time is ended and another one is asked, once: a start that waits for the first, and then boots cold, takes longer.
+func (d *Driver) copy(ctx context.Context, p *plan, t hypervisor.Template) (domain *libvirt.Domain, err error) {
+	for _, patience := range d.loadTimes {
+		domain, err = d.copyWithin(ctx, patience, p, t)
+		if ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
+			break
+		}
+		d.cfg.Logger.WarnContext(ctx, "QEMU did not load a template's state in time", "domain", p.name,
+			"patience", patience, "error", err)
+	}
+	return domain, err
+}
+
+func (d *Driver) copyWithin(ctx context.Context, patience time.Duration, p *plan, t hypervisor.Template) (
+	*libvirt.Domain, error,
+) {
 	domain, err := d.create(ctx, p, libvirt.DOMAIN_START_PAUSED)
 	if err != nil {
 		return nil, err
 	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	if err := d.loadState(ctx, domain, p.name, t.State); err != nil {
 		return nil, errors.Join(plain(err), d.destroy(domain, p.name, p.notes()), domain.Free())
 	}

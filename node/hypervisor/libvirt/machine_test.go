@@ -51,6 +51,28 @@ var _ = Describe("a template's state", Label("vm"), func() {
 		Expect(flags).To(ContainElement("dd"), "do not dump (proc(5), VmFlags)")
 		Expect(fork.Kill(ctx)).To(Succeed())
 	}, SpecTimeout(3*time.Minute))
+
+	It("is given to another QEMU when the first does not load it in time", func(ctx context.Context) {
+		d, spec := openFor(ctx, config(), "i-patient")
+		dir := filepath.Dir(spec.ConsoleLog)
+		tmpl := hypervisor.Template{Memory: filepath.Join(dir, "memory"), State: filepath.Join(dir, "state")}
+		m, err := d.StartTemplate(ctx, spec, tmpl)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(d.SaveTemplate(ctx, m, tmpl)).To(Succeed())
+		d.loadTimes = []time.Duration{time.Nanosecond, time.Minute}
+		fork, err := d.Fork(ctx, spec, tmpl)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(fork.State(ctx)).To(Equal(hypervisor.Running))
+		Expect(processes(dir)).To(HaveLen(1), "the first is gone")
+		Expect(fork.Kill(ctx)).To(Succeed())
+		By("two that are not done, which is not the template's fault")
+		d.loadTimes = []time.Duration{time.Nanosecond, time.Nanosecond}
+		_, err = d.Fork(ctx, spec, tmpl)
+		Expect(err).To(MatchError(context.DeadlineExceeded))
+		Expect(err).NotTo(MatchError(hypervisor.ErrTemplate))
+		Expect(d.List(ctx)).To(BeEmpty())
+		Expect(processes(dir)).To(BeEmpty())
+	}, SpecTimeout(3*time.Minute))
 })
 
 // KVM is proved before it is used; here it is only said, so that its code path runs on hosts without it, too. Whether

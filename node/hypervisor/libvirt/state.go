@@ -25,7 +25,8 @@ import (
 // would write a file, and QEMU 7.2 writes none itself.
 
 const (
-	stateTime = 20 * time.Second     // for a state of some 150 kB, on a host that is busy with other things
+	stateTime = time.Minute          // for a state of some 150 kB, on a host that is busy or stands still
+	firstLoad = 10 * time.Second     // after which another QEMU is given the state
 	maxState  = 64 << 20             // bytes
 	dialTick  = 1 * time.Millisecond // QEMU answers before its socket is there
 	askTick   = 2 * time.Millisecond // between two questions how far QEMU is
@@ -128,10 +129,9 @@ func (d *Driver) awaitSaved(ctx context.Context, domain *libvirt.Domain) error {
 }
 
 // loadState gives a domain that waits for it the state in the file at path. Whatever QEMU does not take is the
-// template's fault: ErrTemplate, with QEMU's own words.
+// template's fault: ErrTemplate, with QEMU's own words. One that is not done at ctx's deadline is not:
+// context.DeadlineExceeded.
 func (d *Driver) loadState(ctx context.Context, domain *libvirt.Domain, name, path string) error {
-	ctx, cancel := context.WithTimeout(ctx, stateTime)
-	defer cancel()
 	state, err := os.ReadFile(path)
 	if err != nil {
 		return fmt.Errorf("%w: %w", hypervisor.ErrTemplate, err)
@@ -200,8 +200,11 @@ func dialPatiently(ctx context.Context, socket string) (net.Conn, error) {
 	defer ticker.Stop()
 	for {
 		conn, err := (&net.Dialer{}).DialContext(ctx, "unix", socket)
-		if err == nil {
+		switch {
+		case err == nil:
 			return conn, nil
+		case ctx.Err() != nil:
+			return nil, fmt.Errorf("connect to QEMU for its state: %w", ctx.Err())
 		}
 		if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ECONNREFUSED) {
 			return nil, fmt.Errorf("connect to QEMU for its state: %w", err)
