@@ -118,16 +118,18 @@ func (d *Driver) canFork() error {
 	return nil
 }
 
-// copy makes a domain that has the template's state and is paused, or leaves nothing of it. A QEMU that does not finish
-// in time is ended and another one is asked, once: a start that waits for the first, and then boots cold, takes longer.
+// copy makes a domain that has the template's state and is paused, or leaves nothing of it. When a QEMU does not load
+// the state, or not in time, another one is asked, once: one that hangs or crashes says nothing about the template, and
+// what a refusal costs is many times as much, for all guests of that template.
 func (d *Driver) copy(ctx context.Context, p *plan, t hypervisor.Template) (domain *libvirt.Domain, err error) {
 	for _, patience := range d.loadTimes {
 		domain, err = d.copyWithin(ctx, patience, p, t)
-		if ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
+		late, refused := errors.Is(err, context.DeadlineExceeded), errors.Is(err, hypervisor.ErrTemplate)
+		if ctx.Err() != nil || !late && !refused {
 			break
 		}
-		d.cfg.Logger.WarnContext(ctx, "QEMU did not load a template's state in time", "domain", p.name,
-			"patience", patience, "error", err)
+		d.cfg.Logger.WarnContext(ctx, "QEMU did not load a template's state", "domain", p.name, "within", patience,
+			"error", err)
 	}
 	return domain, err
 }

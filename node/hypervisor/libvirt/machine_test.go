@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -52,15 +53,32 @@ var _ = Describe("a template's state", Label("vm"), func() {
 		Expect(fork.Kill(ctx)).To(Succeed())
 	}, SpecTimeout(3*time.Minute))
 
-	It("is given to another QEMU when the first does not load it in time", func(ctx context.Context) {
-		d, spec := openFor(ctx, config(), "i-patient")
+	It("is given to another QEMU when the first does not load it, or not in time", func(ctx context.Context) {
+		cfg := config()
+		var onWarning func()
+		cfg.Logger = slog.New(slog.NewTextHandler(writer(func() { onWarning() }), &slog.HandlerOptions{
+			Level: slog.LevelWarn}))
+		d, spec := openFor(ctx, cfg, "i-patient")
 		dir := filepath.Dir(spec.ConsoleLog)
 		tmpl := hypervisor.Template{Memory: filepath.Join(dir, "memory"), State: filepath.Join(dir, "state")}
 		m, err := d.StartTemplate(ctx, spec, tmpl)
 		Expect(err).NotTo(HaveOccurred())
 		Expect(d.SaveTemplate(ctx, m, tmpl)).To(Succeed())
-		d.loadTimes = []time.Duration{time.Nanosecond, time.Minute}
+		By("one that does not take it")
+		state, err := os.ReadFile(tmpl.State)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(os.WriteFile(tmpl.State, state[:len(state)/2], 0o600)).To(Succeed())
+		mended := 0
+		onWarning = func() { mended++; Expect(os.WriteFile(tmpl.State, state, 0o600)).To(Succeed()) }
 		fork, err := d.Fork(ctx, spec, tmpl)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(fork.State(ctx)).To(Equal(hypervisor.Running))
+		Expect(mended).To(Equal(1))
+		Expect(fork.Kill(ctx)).To(Succeed())
+		By("one that is not done in time")
+		onWarning = func() {}
+		d.loadTimes = []time.Duration{time.Nanosecond, time.Minute}
+		fork, err = d.Fork(ctx, spec, tmpl)
 		Expect(err).NotTo(HaveOccurred())
 		Expect(fork.State(ctx)).To(Equal(hypervisor.Running))
 		Expect(processes(dir)).To(HaveLen(1), "the first is gone")
@@ -74,6 +92,11 @@ var _ = Describe("a template's state", Label("vm"), func() {
 		Expect(processes(dir)).To(BeEmpty())
 	}, SpecTimeout(3*time.Minute))
 })
+
+// writer calls itself whenever something is written.
+type writer func()
+
+func (w writer) Write(text []byte) (int, error) { w(); return len(text), nil }
 
 // KVM is proved before it is used; here it is only said, so that its code path runs on hosts without it, too. Whether
 // its guest gets anywhere is the host's affair.
