@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/xml"
 	"errors"
+	"fmt"
 	"net/http"
 
 	"github.com/cloudtwin/cloudtwin/cloud/authn"
@@ -26,6 +27,18 @@ type fault struct {
 	message string
 	// cause is for the operator and never answered.
 	cause error
+}
+
+// errOverdue means that a request took the whole RequestTimeout.
+var errOverdue = errors.New("the request's time is up")
+
+// overdue makes err errOverdue too if the end of the request's own time is what it tells of. A time that ran out
+// within a part of the request is our fault, for whoever set it has to say what that means.
+func overdue(ctx context.Context, err error) error {
+	if errors.Is(err, context.DeadlineExceeded) && errors.Is(context.Cause(ctx), errOverdue) {
+		return fmt.Errorf("%w: %w", errOverdue, err)
+	}
+	return err
 }
 
 // newFault translates err for clients of a service; t is nil when no service was found.
@@ -55,6 +68,11 @@ func newFault(err error, t *target) fault {
 		return fault{
 			status: cmp.Or(known.Status, http.StatusBadRequest), code: known.Code, message: known.Message,
 			cause: known.Cause,
+		}
+	case errors.Is(err, errOverdue):
+		return fault{
+			status: http.StatusServiceUnavailable, code: "ServiceUnavailable", cause: err,
+			message: "The request took too long. Whether anything was changed is not known.",
 		}
 	case known != nil:
 		return fault{status: known.Status, code: known.Code, message: known.Message, cause: err}

@@ -57,10 +57,12 @@ func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	rec := &record{start: d.config.Clock(), requestID: newRequestID(), sourceIP: sourceIP(r),
 		userAgent: r.UserAgent()}
-	ctx, cancel := context.WithTimeout(journal.Begin(journal.JoinRequest(r.Context(), r.Header)), d.config.RequestTimeout)
+	ctx, cancel := context.WithTimeoutCause(journal.Begin(journal.JoinRequest(r.Context(), r.Header)),
+		d.config.RequestTimeout, errOverdue)
 	defer cancel()
 	a, err := d.guarded(ctx, w, r, rec)
 	if err != nil {
+		err = overdue(ctx, err)
 		f := newFault(err, rec.target)
 		rec.fault = f
 		if f.status >= http.StatusInternalServerError {

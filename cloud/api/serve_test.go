@@ -317,17 +317,54 @@ func TestRecordOfFaults(t *testing.T) {
 	}
 }
 
+// TestHandlerEndsInTime: a request whose time is up is one to try again. Whoever asked is told no more than that.
 func TestHandlerEndsInTime(t *testing.T) {
 	tw := newTwin(t, func(c *Config) {
 		c.RequestTimeout = time.Millisecond
-		c.Services[0].Raw["Wait"] = func(ctx context.Context, _ url.Values) (string, []byte, error) {
+		c.Trouble = func(ctx context.Context, _ string) error {
 			<-ctx.Done()
-			return "", nil, ctx.Err()
+			return fmt.Errorf("read iam-users/on fire: %w", ctx.Err())
 		}
 	})
-	status, _ := send(t, signed(t, tw.url, form("Action", "Wait"), "iam", nil))
-	if status != http.StatusInternalServerError {
-		t.Errorf("status is %d, want 500", status)
+	for _, action := range []string{"ListUsers", "DescribeInstances"} {
+		status, body := send(t, signed(t, tw.url, form("Action", action), "iam", nil))
+		if status != http.StatusServiceUnavailable || !strings.Contains(body, "<Code>ServiceUnavailable<") ||
+			strings.Contains(body, "on fire") {
+			t.Errorf("%s: answer is %d %s", action, status, body)
+		}
+	}
+	if !strings.Contains(tw.logged.String(), "on fire") {
+		t.Error("the log does not tell what the request waited for")
+	}
+}
+
+// TestOverdue tells the end of a request's time from all else that ends.
+func TestOverdue(t *testing.T) {
+	ended, cancel := context.WithDeadlineCause(t.Context(), time.Unix(0, 0), errOverdue)
+	defer cancel()
+	running, stop := context.WithTimeoutCause(t.Context(), time.Hour, errOverdue)
+	defer stop()
+	left, leave := context.WithTimeoutCause(t.Context(), time.Hour, errOverdue)
+	leave() // as the client's own context does
+	late := fmt.Errorf("get: %w", context.DeadlineExceeded)
+	for _, tt := range []struct {
+		name   string
+		ctx    context.Context
+		err    error
+		status int
+	}{
+		{"time is up", ended, late, http.StatusServiceUnavailable},
+		{"within a 5xx of a handler's", ended, &model.Error{Status: 500, Code: "X", Cause: late}, 503},
+		{"another answer, made too late", ended, model.Errorf("NoSuchEntity", http.StatusNotFound, "none"), 404},
+		{"our fault, told too late", ended, errors.New("on fire"), http.StatusInternalServerError},
+		{"the time of a part", running, late, http.StatusInternalServerError},
+		{"the client has gone", left, fmt.Errorf("get: %w", left.Err()), statusClosed},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if f := newFault(overdue(tt.ctx, tt.err), nil); f.status != tt.status {
+				t.Errorf("fault is %+v, want %d", f, tt.status)
+			}
+		})
 	}
 }
 

@@ -195,8 +195,8 @@ var catalogue = []Info{
 	{Kind: GuestPause, Scope: Guests, About: "the guest's processors stand still"},
 	{Kind: GuestNMI, Scope: Guests, Moment: true, About: "the guest gets a non-maskable interrupt"},
 	{Kind: GuestPanic, Scope: Guests, Moment: true, About: "the guest's kernel panics"},
-	{Kind: GuestClockJump, Scope: Guests, About: "the clock of guests that get a medium meanwhile is wrong",
-		With: []Parameter{offset()}},
+	{Kind: GuestClockJump, Scope: Guests, With: []Parameter{offset()},
+		About: "the clock of guests that take the time from a medium meanwhile, all but those booted cold, is wrong"},
 	{Kind: GuestNoEntropy, Scope: Guests, About: "guests that get a medium meanwhile get no entropy with it"},
 	{Kind: CredentialExpire, Scope: Guests, About: "role credentials of guests expire soon", With: []Parameter{
 		duration("life", "10s", "how long they are good", time.Second, maxDelay)}},

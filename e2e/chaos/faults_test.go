@@ -68,6 +68,7 @@ var _ = Describe("A real guest", func() {
 		Entry("that spoils its medium's files", Label("slow", twin.NeedsKernel),
 			badMedium(fault.MediumReadError, map[string]string{"sector": "33", "sectors": "4"}, "medium")),
 		Entry("of its wire", Label("fork"), cut(fault.WirePartition, nil)),
+		Entry("of its clock", Label("fork"), guestClock),
 		Entry("that has it stand still", Label("slow", twin.NeedsKernel), cut(fault.GuestPause, nil)),
 		Entry("that has its kernel panic", Label("slow", twin.NeedsKernel),
 			replaced(fault.GuestPanic, "Fatal machine check")),

@@ -306,13 +306,18 @@ func interrupted(ctx context.Context) {
 	Expect(m.Run("hostname").Stdout).NotTo(BeEmpty(), "it goes on")
 }
 
-// guestClock has a guest's medium tell it a time that is an hour off. It compares its clock with the metadata service's
-// before it signs anything, and so gets its key all the same.
+// guestClock has guests' media tell them a time that is an hour off. They compare their clocks with the metadata
+// service's before they sign anything, set them, and so get their keys all the same.
 func guestClock(ctx context.Context) {
-	f := cause(ctx, fault.GuestClockJump, "lb:*", with{"offset": "1h"})
-	serving(ctx)
-	over(ctx, f)
-	serving(ctx)
+	const said = `msg="clock set" off=`
+	for offset, back := range map[string]string{"1h": "-(1h0m|59m)", "-1h": "(1h0m|59m)"} {
+		f := cause(ctx, fault.GuestClockJump, "lb:*", with{"offset": offset})
+		lb, _, _ := serving(ctx)
+		cloud.Machine(vmOf(ctx, lb).ID).WaitForConsole(said + back)
+		over(ctx, f)
+	}
+	lb, _, _ := serving(ctx)
+	Expect(cloud.Machine(vmOf(ctx, lb).ID).Console()).NotTo(ContainSubstring(said), "its clock is right")
 }
 
 // credentials has a guest get role credentials that end soon: it asks for others and goes on.

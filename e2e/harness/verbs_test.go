@@ -116,11 +116,19 @@ var _ = Describe("A guest's verbs, further", func() {
 		Eventually(renewals).WithTimeout(cloud.BootTimeout()).Should(Equal(1))
 	})
 
-	It("connect to its ports", Label(twin.NeedsSim), func() {
+	It("wait for its ports, from inside", func() {
+		m := cloud.Launch("web", "port: 8080")
+		m.WaitForPort(8080)
+		m.WaitForPort(22) // where no HTTP is spoken
+		Expect(m.ListensOn(80)).To(BeFalse())
+	})
+
+	It("connect to its ports where its node is in this process", Label(twin.NeedsSim), func() {
 		here := twin.StartCloud(twin.Guests(node.GuestsSim))
 		here.StartNodeHere("")
 		m := here.Launch("web", "")
 		m.WaitForPort(80)
+		Expect(m.ListensOn(81)).To(BeFalse())
 	})
 })
 

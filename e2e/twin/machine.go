@@ -4,11 +4,8 @@ import (
 	"context"
 	"encoding/base64"
 	"fmt"
-	"net"
 	"regexp"
 	"slices"
-	"strconv"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
@@ -178,31 +175,6 @@ func (m *Machine) WaitForState(state string) {
 		now, err := m.twin.State(context.Background(), m.ID)
 		return err == nil && now == state
 	}, "it is %s", state)
-}
-
-// WaitForPort returns when the guest takes connections on a TCP port. The twin's node must run in the suite's process
-// (StartNodeHere): from elsewhere a guest's network is out of reach, but for the listeners of load balancers.
-func (m *Machine) WaitForPort(port int) {
-	ginkgo.GinkgoHelper()
-	m.eventually(func() bool {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-		defer cancel()
-		conn, err := m.Dial(ctx, port)
-		if err != nil {
-			return false
-		}
-		_ = conn.Close()
-		return true
-	}, "it listens on port %s", strconv.Itoa(port))
-}
-
-// Dial connects to a TCP port of the guest, through the node's own network, like WaitForPort.
-func (m *Machine) Dial(ctx context.Context, port int) (net.Conn, error) {
-	if m.twin.here == nil {
-		return nil, fmt.Errorf("connect to port %d of %s: its node is a process of its own; start it with StartNodeHere",
-			port, m.ID)
-	}
-	return m.twin.here.Network().Dial(ctx, m.ID, port)
 }
 
 // eventually waits as long as guests of this kind may take to start.

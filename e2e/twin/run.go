@@ -76,11 +76,20 @@ func (m *Machine) Run(command string, stdin ...string) Output {
 		return err == nil
 	}, "it lets the twin in (%s)", "port 22")
 	defer client.Close()
+	out, err := runIn(client, command, strings.Join(stdin, ""))
+	gomega.Expect(err).NotTo(gomega.HaveOccurred(), "run %q in %s; so far it printed %+v", command, m.ID, out)
+	return out
+}
+
+// runIn runs a command in a guest that let the twin in.
+func runIn(client *ssh.Client, command, stdin string) (Output, error) {
 	session, err := client.NewSession()
-	gomega.Expect(err).NotTo(gomega.HaveOccurred(), "run %q in %s", command, m.ID)
+	if err != nil {
+		return Output{}, err
+	}
 	defer session.Close()
 	var stdout, stderr bytes.Buffer
-	session.Stdin, session.Stdout, session.Stderr = strings.NewReader(strings.Join(stdin, "")), &stdout, &stderr
+	session.Stdin, session.Stdout, session.Stderr = strings.NewReader(stdin), &stdout, &stderr
 	defer time.AfterFunc(runTimeout*scale(), func() { _ = client.Close() }).Stop()
 	err = session.Run(command)
 	out := Output{Stdout: stdout.String(), Stderr: stderr.String()}
@@ -92,8 +101,7 @@ func (m *Machine) Run(command string, stdin ...string) Output {
 	case errors.As(err, &gone), errors.Is(err, io.EOF):
 		out.Code, err = GuestGone, nil
 	}
-	gomega.Expect(err).NotTo(gomega.HaveOccurred(), "run %q in %s; so far it printed %+v", command, m.ID, out)
-	return out
+	return out, err
 }
 
 // login connects to the guest, whose key must be the one that its console told.

@@ -248,6 +248,12 @@ func (c *fakeCloud) download(w http.ResponseWriter, r *http.Request, form url.Va
 // medium writes the floppy of an LBVM and returns its path.
 func (c *fakeCloud) medium(dir, id string) string {
 	c.t.Helper()
+	return c.mediumOf(dir, id, time.Now())
+}
+
+// mediumOf is a medium that says that it was made then.
+func (c *fakeCloud) mediumOf(dir, id string, made time.Time) string {
+	c.t.Helper()
 	key, text, err := keydelivery.NewLBKey()
 	if err != nil {
 		c.t.Fatal(err)
@@ -261,7 +267,7 @@ func (c *fakeCloud) medium(dir, id string) string {
 		Boot: keydelivery.Boot{
 			FormatVersion: keydelivery.BootFormat, InstanceID: id, CAPEM: string(certPEM(c.ca)),
 			Endpoints: map[string]string{"iam": "https://" + apiIP, "elb": "https://" + apiIP},
-			Entropy:   make([]byte, keydelivery.EntropySize), Region: "us-east-1",
+			Entropy:   make([]byte, keydelivery.EntropySize), Region: "us-east-1", Time: made,
 		},
 	}
 	files, err := m.Files()

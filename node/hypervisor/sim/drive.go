@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"sync"
+	"time"
 
 	"github.com/cloudtwin/cloudtwin/node/floppy"
 	"github.com/cloudtwin/cloudtwin/node/hypervisor"
@@ -66,11 +67,14 @@ type drive struct {
 	removed bool          // the machine has ended
 	read    *medium       // what the guest has read, while it is in the drive
 	opened  bool          // the guest has opened a medium once
+	put     time.Time     // when the last medium was put in
 	wake    chan struct{} // closed at the next change; nil while nobody waits
 	told    chan struct{} // capacity 1: another medium came after one was opened
 }
 
-func newDrive(m *medium) *drive { return &drive{medium: m, told: make(chan struct{}, 1)} }
+func newDrive(m *medium) *drive {
+	return &drive{medium: m, put: time.Now(), told: make(chan struct{}, 1)}
+}
 
 // insert puts a medium in place of what is there; false when the drive is gone.
 func (d *drive) insert(m *medium) bool {
@@ -110,10 +114,20 @@ func (d *drive) eject() {
 func (d *drive) change(m *medium) {
 	d.medium.close()
 	d.medium, d.read = m, nil
+	if m != nil {
+		d.put = time.Now()
+	}
 	if d.wake != nil {
 		close(d.wake)
 		d.wake = nil
 	}
+}
+
+// since is when the last medium was put in, be it there still or not.
+func (d *drive) since() time.Time {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.put
 }
 
 // look returns what is in the drive, nil for nothing, and a channel that is closed at the next change.

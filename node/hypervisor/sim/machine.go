@@ -42,6 +42,7 @@ type machine struct {
 	press   context.CancelFunc
 	hung    atomic.Bool            // its lifecycle has it so: nothing happens in it any more
 	leave   atomic.Pointer[func()] // the clock, while it boots
+	wall    wallClock
 
 	mu      sync.Mutex
 	state   hypervisor.State

@@ -146,7 +146,9 @@ func (c *nic) endpoint() (tcpip.FullAddress, error) {
 	return tcpip.FullAddress{NIC: l.id, Addr: tcpip.AddrFrom4(ip)}, nil
 }
 
-// send puts a frame with this payload on the wire. Without one it is lost.
+// send puts a frame with this payload on the wire. Without one it is lost. What is for the card itself comes back,
+// and the node does not see it: a kernel has a loopback for that, which needs no wire, but this guest has one
+// anyway.
 func (c *nic) send(kind uint16, to [6]byte, fill func(b []byte) []byte) {
 	c.mu.Lock()
 	w := c.wire
@@ -157,15 +159,18 @@ func (c *nic) send(kind uint16, to [6]byte, fill func(b []byte) []byte) {
 	frame := c.network.pump.buffer()
 	*frame = append(append(*frame, to[:]...), c.mac[:]...)
 	*frame = fill(binary.BigEndian.AppendUint16(*frame, kind))
-	_ = w.put(true, frame) // lost, as on a wire
+	_ = w.put(to != c.mac, frame) // lost, as on a wire
 }
 
 // sendPacket sends a packet of the stack's.
 func (c *nic) sendPacket(pkt *stack.PacketBuffer) {
 	c.mu.Lock()
-	router := c.router
+	to := c.router
+	if header.IPv4(pkt.NetworkHeader().Slice()).DestinationAddress().As4() == c.ip {
+		to = c.mac
+	}
 	c.mu.Unlock()
-	c.send(etherIPv4, router, func(b []byte) []byte {
+	c.send(etherIPv4, to, func(b []byte) []byte {
 		views, skip := pkt.AsViewList()
 		for v := views.Front(); v != nil; v = v.Next() {
 			s := v.AsSlice()

@@ -20,9 +20,16 @@ type Program func(ctx context.Context, g *Guest)
 // stopGrace is how long a guest may take to finish once its power button was pressed, as in a real one.
 const stopGrace = 3 * time.Second
 
-// runLBVM and runWeb are the agent's flavours.
-func runLBVM(ctx context.Context, g *Guest) { g.runAgent(ctx, agent.RunLBVM) }
-func runWeb(ctx context.Context, g *Guest)  { g.runAgent(ctx, agent.RunWeb) }
+// runLBVM is the agent's flavour of guests with a medium, whose time they take.
+func runLBVM(ctx context.Context, g *Guest) {
+	g.runAgent(ctx, func(ctx context.Context, world agent.World) error {
+		world.Become = g.takeTime
+		return agent.RunLBVM(ctx, world)
+	})
+}
+
+// runWeb is the agent's flavour of guests without one.
+func runWeb(ctx context.Context, g *Guest) { g.runAgent(ctx, agent.RunWeb) }
 
 // Guest is a machine as the program in it sees it.
 type Guest struct{ m *machine }
@@ -215,7 +222,8 @@ func (g *Guest) world(console agent.Console) agent.World {
 			return m.driver.network.dial(ctx, m.nic, address)
 		},
 		Listen:   func(_, address string) (net.Listener, error) { return m.driver.network.listen(m.nic, address) },
-		Now:      time.Now,
+		Now:      m.wall.now,
+		SetClock: m.wall.set,
 		Console:  console,
 		Logger:   slog.New(slog.NewTextHandler(g, &slog.HandlerOptions{Level: slog.LevelInfo})),
 		Terminal: g,

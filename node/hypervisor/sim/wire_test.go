@@ -1,11 +1,13 @@
 package sim
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"io"
 	"net"
 	"net/netip"
+	"syscall"
 	"testing"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -96,6 +98,44 @@ func TestWireBytes(t *testing.T) {
 	}
 	b.write(b.ping(b.nic.mac, b.ip), 9)
 	b.reply() // so what a sent to b's address gave b nothing to say
+}
+
+// TestGuestReachesItself at its own address, as every machine does, and the node sees nothing of it.
+func TestGuestReachesItself(t *testing.T) {
+	n, err := newNetwork()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer n.close()
+	c := newCard(t, n, 5)
+	c.node.(*wire).Frames(func(frame []byte) { t.Errorf("the node sees % x", frame) })
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	port := func(n uint16) string { return netip.AddrPortFrom(c.ip, n).String() }
+	listener, err := n.listen(c.nic, ":80")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	conn, err := n.dial(ctx, c.nic, port(80))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	accepted, err := listener.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer accepted.Close()
+	if _, err := conn.Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(accepted, make([]byte, 1)); err != nil {
+		t.Error(err)
+	}
+	if _, err := n.dial(ctx, c.nic, port(81)); !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("a port that nobody listens on: %v", err)
+	}
 }
 
 func TestWireEnds(t *testing.T) {
