@@ -15,7 +15,7 @@ import (
 type DialFunc func(ctx context.Context, network, address string) (net.Conn, error)
 
 const (
-	// firstRetry is the pause after the first failed check of a backend that has never been in service.
+	// firstRetry is the pause after the first failed check of a backend that starts.
 	firstRetry = 100 * time.Millisecond
 	// checkerAgent is how the checks of classic load balancers name themselves; backends filter their logs by it.
 	checkerAgent = "ELB-HealthChecker/1.0"
@@ -32,40 +32,38 @@ type checker struct {
 	stop      context.CancelFunc
 }
 
-// run checks at the policy's interval, with one exception so that a load balancer begins to serve as soon as it can: a
-// backend that has never been in service is asked again at once after a success, and after a failure with a pause that
-// grows from firstRetry to the interval. It still needs its full number of successes in a row.
+// run checks at the policy's interval, except while the backend starts, which is until it has been in service
+// under this policy. Then its first success puts it into service (AWS, User Guide for Classic Load Balancers,
+// "Troubleshoot a Classic Load Balancer: Instance registration"), and the pause after a failure grows from
+// firstRetry to the interval. So a load balancer serves as soon as it can, and many that start together do not
+// keep a backend from its work.
 func (c *checker) run(ctx context.Context) {
 	c.pool.mu.Lock()
 	address, inService := c.backend.Address, c.inService
 	c.pool.mu.Unlock()
-	starting, retry := !inService, firstRetry
+	starting, retry := !inService, min(firstRetry, c.policy.Interval)
 	good, bad := 0, 0
 	for {
 		err := c.pool.probe.check(ctx, address, c.policy)
 		if ctx.Err() != nil {
 			return
 		}
-		pause := c.policy.Interval
 		if err == nil {
 			good, bad = good+1, 0
-			if starting {
-				pause = 0
-			}
 		} else {
 			good, bad = 0, bad+1
-			if starting {
-				pause = min(retry, c.policy.Interval)
-				retry *= 2
-			}
 		}
 		switch {
-		case !inService && good >= c.policy.Healthy:
-			inService, starting, pause = true, false, c.policy.Interval
+		case !inService && err == nil && (starting || good >= c.policy.Healthy):
+			inService, starting = true, false
 			c.pool.setState(c, true)
 		case inService && bad >= c.policy.Unhealthy:
 			inService = false
 			c.pool.setState(c, false)
+		}
+		pause := c.policy.Interval
+		if starting {
+			pause, retry = retry, min(2*retry, c.policy.Interval)
 		}
 		if !sleep(ctx, pause) {
 			return
@@ -75,9 +73,6 @@ func (c *checker) run(ctx context.Context) {
 
 // sleep waits and tells whether ctx goes on.
 func sleep(ctx context.Context, d time.Duration) bool {
-	if d <= 0 {
-		return ctx.Err() == nil
-	}
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {

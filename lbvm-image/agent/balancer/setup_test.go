@@ -88,7 +88,7 @@ func (r *rig) register(ips ...string) {
 		list = append(list, balancer.Backend{InstanceID: "i-" + string(rune('1'+i)), Address: ip, Report: true})
 	}
 	r.lb.Pool.Set(list, balancer.HealthPolicy{
-		Target: balancer.Target{Protocol: balancer.TCP, Port: 80}, Interval: time.Hour, Healthy: 1,
+		Target: balancer.Target{Protocol: balancer.TCP, Port: 80}, Interval: time.Hour,
 	})
 }
 

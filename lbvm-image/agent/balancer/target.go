@@ -92,7 +92,7 @@ type HealthPolicy struct {
 	Timeout time.Duration
 	// Unhealthy is how many failures in a row put a backend out of service. Default 2.
 	Unhealthy int
-	// Healthy is how many successes in a row put it into service. Default 10.
+	// Healthy is how many successes in a row put it back into service; the first time one does. Default 10.
 	Healthy int
 }
 

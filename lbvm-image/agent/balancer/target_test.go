@@ -108,15 +108,18 @@ func TestHealthChecks(t *testing.T) {
 	}
 }
 
-// TestHealthInARow: only checks in a row count, for going into service and out of it.
+// TestHealthInARow: the first success puts a backend into service; later only checks in a row count, for going
+// out of service and back into it.
 func TestHealthInARow(t *testing.T) {
 	tests := []struct {
-		name, answers string // + and -, then the last again and again
-		want          string
+		name    string
+		answers string // + and -
+		want    string // the state after each answer: I and O
 	}{
-		{"never three well", "++-++-++-", balancer.OutOfService},
-		{"three well", "++-+++-+", balancer.InService},
-		{"three well, two badly", "+++-+--", balancer.OutOfService},
+		{"starts", "--+", "OOI"},
+		{"single failures", "+-+-+-+", "IIIIIII"},
+		{"two badly", "+--", "IIO"},
+		{"three well again", "+--++-+++-+", "IIOOOOOOIII"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -124,8 +127,7 @@ func TestHealthInARow(t *testing.T) {
 				r := newRig(t, balancer.TCP, balancer.Route{Protocol: balancer.TCP, Port: 80})
 				var asked atomic.Int64
 				r.backend("10.64.0.11", false, func(w http.ResponseWriter, _ *http.Request) {
-					at := min(int(asked.Add(1)), len(tt.answers)) - 1
-					if tt.answers[at] == '-' {
+					if tt.answers[int(asked.Add(1)-1)%len(tt.answers)] == '-' {
 						w.WriteHeader(http.StatusServiceUnavailable)
 					}
 				})
@@ -134,9 +136,54 @@ func TestHealthInARow(t *testing.T) {
 						Target:   balancer.Target{Protocol: balancer.HTTP, Port: 80, Path: "/"},
 						Interval: 10 * time.Second, Healthy: 3, Unhealthy: 2,
 					})
-				sleep(5 * time.Minute)
-				if got := r.lb.Pool.States()["i-1"]; got != tt.want || int(asked.Load()) < len(tt.answers) {
-					t.Errorf("%s after %d checks, want %s", got, asked.Load(), tt.want)
+				var got strings.Builder
+				for known := int64(0); int(known) < len(tt.answers); sleep(time.Millisecond) {
+					if synctest.Wait(); asked.Load() == known {
+						continue
+					}
+					known = asked.Load()
+					got.WriteString(r.lb.Pool.States()["i-1"][:1])
+				}
+				if got.String() != tt.want {
+					t.Errorf("states %s after %s, want %s", got.String(), tt.answers, tt.want)
+				}
+			})
+		})
+	}
+}
+
+// TestStartingRate: a backend that starts is asked often enough to be found soon, and never in a burst, however
+// long it takes.
+func TestStartingRate(t *testing.T) {
+	const interval = 30 * time.Second
+	tests := []struct {
+		name   string
+		status int
+		after  time.Duration
+		checks int64 // at most
+	}{
+		{"well", http.StatusOK, interval - time.Second, 1},
+		{"well for an hour", http.StatusOK, time.Hour - time.Second, int64(time.Hour / interval)},
+		{"badly", http.StatusServiceUnavailable, time.Second, 4},
+		{"badly for an hour", http.StatusServiceUnavailable, time.Hour, 10 + int64(time.Hour/interval)},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, balancer.TCP, balancer.Route{Protocol: balancer.TCP, Port: 80})
+				var asked atomic.Int64
+				r.backend("10.64.0.11", false, func(w http.ResponseWriter, r *http.Request) {
+					w.WriteHeader(tt.status)
+					if asked.Add(1) > tt.checks {
+						<-r.Context().Done() // or checks without a pause would hold the bubble's time still
+					}
+				})
+				r.lb.Pool.Set([]balancer.Backend{{InstanceID: "i-1", Address: "10.64.0.11"}}, balancer.HealthPolicy{
+					Target: balancer.Target{Protocol: balancer.HTTP, Port: 80, Path: "/"}, Interval: interval,
+				})
+				sleep(tt.after)
+				if got := asked.Load(); got == 0 || got > tt.checks {
+					t.Errorf("%d checks in %s, want 1 to %d", got, tt.after, tt.checks)
 				}
 			})
 		})
@@ -158,7 +205,7 @@ func TestPoolSet(t *testing.T) {
 		}
 		synctest.Wait()
 		if got := set(policy, "10.64.0.11"); got != balancer.InService {
-			t.Errorf("after two checks %s", got)
+			t.Errorf("after a check %s", got)
 		}
 		policy.Interval = 5 * time.Second
 		if got := set(policy, "10.64.0.11"); got != balancer.InService {
