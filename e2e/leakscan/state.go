@@ -55,6 +55,9 @@ func nodeKeys(name, dir string) (keys []Key, err error) {
 		if err != nil {
 			return nil, fmt.Errorf("read NODEPK: %w", err)
 		}
+		if len(text) > 0 && len(bytes.Trim(text, "\x00")) == 0 {
+			continue // a node that was removed wipes it, and removes it next
+		}
 		called := name
 		if filepath.Base(file) != nodeKeyFile {
 			called += " of " + filepath.Base(file)
