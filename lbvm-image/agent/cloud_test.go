@@ -54,6 +54,7 @@ type fakeCloud struct {
 	users       map[string]*pair  // ARN to certificate and key
 	withdrawn   map[string]string // ARN to error code
 	states      map[string]string
+	reports     int // of states
 	metrics     []servo.Metric
 	downloads   map[string]int
 	broken      func(action string, w http.ResponseWriter, r *http.Request) bool // true: it has answered
@@ -136,6 +137,13 @@ func (c *fakeCloud) stateOf(id string) string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.states[id]
+}
+
+// reportCount is how often elb was told of backends.
+func (c *fakeCloud) reportCount() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.reports
 }
 
 func (c *fakeCloud) serveMetadata(w http.ResponseWriter, r *http.Request) {
@@ -272,6 +280,9 @@ func (c *fakeCloud) put(w http.ResponseWriter, form url.Values) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if len(states.Instances) > 0 {
+		c.reports++
+	}
 	for id, state := range states.Instances {
 		c.states[id] = state
 	}

@@ -58,8 +58,14 @@ func TestServes(t *testing.T) {
 				if diff := cmp.Diff(want, g.console.stages()); diff != "" {
 					t.Errorf("stages (-want +got):\n%s", diff)
 				}
-				if got := cloud.stateOf("i-1"); got != servo.InService {
-					t.Errorf("elb was told %q of i-1", got)
+				pause(t.Context(), time.Second)
+				for _, id := range []string{"i-1", "i-2"} {
+					if got := cloud.stateOf(id); got != servo.InService {
+						t.Errorf("elb was told %q of %s", got, id)
+					}
+				}
+				if got := cloud.reportCount(); got != 1 {
+					t.Errorf("elb was told %d times of backends that came into service together", got)
 				}
 			})
 		})

@@ -12,9 +12,12 @@ const (
 	// Bounds and defaults of the intervals between reports.
 	minReport, maxReport         = time.Second, 10 * time.Minute
 	healthInterval, metricsEvery = 10 * time.Second, time.Minute
+	// gather is how long a change waits for others to be told with it: backends come into service together when their
+	// load balancer starts, and a report takes as long as a tenth of that start.
+	gather = 100 * time.Millisecond
 )
 
-// report tells elb the state of the backends, at intervals and at once when one changes, and what was carried.
+// report tells elb the state of the backends, at intervals and soon after one changes, and what was carried.
 func (vm *lbvm) report(ctx context.Context) error {
 	pause := backoff{first: firstRetry, max: healthInterval}
 	told := map[string]string{}
@@ -33,6 +36,9 @@ func (vm *lbvm) report(ctx context.Context) error {
 		case <-vm.balancer.Pool.Changed():
 			if !news(told, vm.balancer.Pool.States()) {
 				continue
+			}
+			if !sleep(ctx, gather) {
+				return nil
 			}
 		case <-health.C:
 		}
