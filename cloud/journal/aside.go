@@ -82,8 +82,12 @@ func pressAll(path string, kept int64) error {
 	if err != nil {
 		return err
 	}
+	encoder, err := newEncoder()
+	if err != nil {
+		return fmt.Errorf("compress journal: %w", err)
+	}
 	for _, p := range list {
-		if err := p.press(); err != nil {
+		if err := p.press(encoder); err != nil {
 			return fmt.Errorf("compress journal: %w", err)
 		}
 	}
@@ -113,7 +117,7 @@ func pressAll(path string, kept int64) error {
 }
 
 // press compresses a file. It is on the disk before the plain one goes.
-func (p part) press() (err error) {
+func (p part) press(with *zstd.Encoder) (err error) {
 	if p.plain && p.pressed {
 		return os.Remove(p.name) // a crash came in between
 	}
@@ -130,7 +134,7 @@ func (p part) press() (err error) {
 	if err != nil {
 		return err
 	}
-	if err = errors.Join(compress(out, in), dataSync(out), out.Close()); err != nil {
+	if err = errors.Join(compress(with, out, in), dataSync(out), out.Close()); err != nil {
 		return errors.Join(err, os.Remove(temporary))
 	}
 	if err := os.Rename(temporary, p.name+pressed); err != nil {
@@ -139,15 +143,16 @@ func (p part) press() (err error) {
 	return os.Remove(p.name)
 }
 
-func compress(out io.Writer, in io.Reader) error {
-	// One goroutine and little memory: nobody waits for it, and the cloud has other work.
-	w, err := zstd.NewWriter(out, zstd.WithEncoderConcurrency(1), zstd.WithLowerEncoderMem(true),
+// newEncoder compresses with one goroutine and little memory: nobody waits for it, and the cloud has other work.
+func newEncoder() (*zstd.Encoder, error) {
+	return zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithLowerEncoderMem(true),
 		zstd.WithEncoderLevel(zstd.SpeedFastest))
-	if err != nil {
-		return err
-	}
-	_, err = w.ReadFrom(in)
-	return errors.Join(err, w.Close())
+}
+
+func compress(with *zstd.Encoder, out io.Writer, in io.Reader) error {
+	with.Reset(out)
+	_, err := with.ReadFrom(in)
+	return errors.Join(err, with.Close())
 }
 
 // open opens what was put aside, in whatever form it has by now.

@@ -93,7 +93,11 @@ func turnAudit(path string, first uint64) error {
 	if err := os.Link(plain, aside(plain, first)); err != nil {
 		return err
 	}
-	if err := (part{name: aside(plain, first), first: first, plain: true}).press(); err != nil {
+	encoder, err := newEncoder()
+	if err != nil {
+		return err
+	}
+	if err := (part{name: aside(plain, first), first: first, plain: true}).press(encoder); err != nil {
 		return err
 	}
 	return os.Remove(plain)

@@ -94,8 +94,9 @@ func appendList(line []byte, list []Attribute) []byte {
 		if list[i].Value == "" {
 			continue
 		}
-		line = appendText(append(line, between), list[i].Name)
-		line = appendText(append(line, ':'), list[i].Value)
+		line = append(line, between, '"')
+		line = append(line, list[i].Name...)
+		line = appendText(append(line, `":`...), list[i].Value)
 		between = ','
 	}
 	if between == '{' {
@@ -106,18 +107,37 @@ func appendList(line []byte, list []Attribute) []byte {
 
 // appendText writes a JSON string. What is not plain is left to encoding/json.
 func appendText(line []byte, text string) []byte {
-	for i := range len(text) {
-		if !plain[text[i]] {
-			quoted, err := json.Marshal(text)
-			if err != nil {
-				quoted = []byte(`""`) // never: json replaces what is no UTF-8
-			}
-			return append(line, quoted...)
+	if !isPlain(text) {
+		quoted, err := json.Marshal(text)
+		if err != nil {
+			quoted = []byte(`""`) // never: json replaces what is no UTF-8
 		}
+		return append(line, quoted...)
 	}
 	line = append(line, '"')
 	line = append(line, text...)
 	return append(line, '"')
+}
+
+// isPlain says whether all characters of a text stand for themselves in a JSON string. It looks at eight at a time: a
+// byte's highest bit is set in strange when it is no ASCII, less than a space, a quote, a backslash or a DEL.
+func isPlain(text string) bool {
+	const ones, high = 0x0101010101010101, 0x8080808080808080
+	for ; len(text) >= 8; text = text[8:] {
+		eight := uint64(text[0]) | uint64(text[1])<<8 | uint64(text[2])<<16 | uint64(text[3])<<24 |
+			uint64(text[4])<<32 | uint64(text[5])<<40 | uint64(text[6])<<48 | uint64(text[7])<<56
+		quotes, slashes := eight^(ones*'"'), eight^(ones*'\\')
+		strange := eight | (eight - ones*' ') | (quotes - ones) | (slashes - ones) | (eight + ones)
+		if strange&high != 0 {
+			return false
+		}
+	}
+	for i := range len(text) {
+		if !plain[text[i]] {
+			return false
+		}
+	}
+	return true
 }
 
 // plain are the characters that stand for themselves in a JSON string.

@@ -80,6 +80,21 @@ func TestListsAreAsMaps(t *testing.T) {
 	}
 }
 
+// TestPlainWhereverACharacterIs puts each byte at each place of a text that is looked at by eights.
+func TestPlainWhereverACharacterIs(t *testing.T) {
+	for length := 1; length < 20; length++ {
+		for at := range length {
+			for c := range 256 {
+				text := []byte(strings.Repeat("x", length))
+				text[at] = byte(c)
+				if got := isPlain(string(text)); got != plain[c] {
+					t.Fatalf("byte %#x at %d of %d counts as plain: %v", c, at, length, got)
+				}
+			}
+		}
+	}
+}
+
 // BenchmarkRecordList is what most requests wait for.
 func BenchmarkRecordList(b *testing.B) {
 	j := openBenched(b)

@@ -1,7 +1,6 @@
 package journal
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -30,7 +29,7 @@ const (
 // much to record there is much else to do.
 const (
 	calm       = time.Second
-	mostToWait = 16
+	mostToWait = 32
 )
 
 // file is the journal's file and those that were put aside.
@@ -39,8 +38,7 @@ type file struct {
 	limits limits
 
 	mu    sync.Mutex
-	f     *os.File
-	size  int64
+	out   *output
 	first uint64     // number of its first event; 0 when it has none
 	full  []*os.File // put aside and not on the disk yet, oldest first
 	lost  error      // the first one of bringing those to the disk: what they had may be gone
@@ -62,45 +60,27 @@ func openFile(path string, l limits) (*file, error) {
 		return nil, err
 	}
 	if err := errors.Join(f.finishAside(), adopt(path)); err != nil {
-		return nil, errors.Join(err, f.f.Close())
+		return nil, errors.Join(err, f.out.close())
 	}
 	f.presses.Go(f.press) // what an earlier process left
 	f.rest = time.AfterFunc(calm, f.pressRested)
 	return f, nil
 }
 
-// open appends to the file, made with mode 0600 when missing.
+// open goes on with the file at the path, made when missing.
 func (f *file) open() error {
-	opened, err := os.OpenFile(f.path, os.O_CREATE|os.O_APPEND|os.O_RDWR, 0o600)
+	out, err := openOutput(f.path, f.limits.file)
 	if err != nil {
 		return fmt.Errorf("open journal: %w", err)
 	}
-	info, err := opened.Stat()
 	first := uint64(0)
-	if err == nil && info.Size() > 0 {
-		first, err = firstIn(io.NewSectionReader(opened, 0, info.Size()))
+	if out.size > 0 {
+		first, err = firstIn(newSection(out.f, out.size))
 	}
 	if err != nil {
-		return errors.Join(fmt.Errorf("open journal: %w", err), opened.Close())
+		return errors.Join(fmt.Errorf("open journal: %w", err), out.close())
 	}
-	f.f, f.size, f.first = opened, info.Size(), first
-	return f.endLine()
-}
-
-// endLine ends a line that a crash cut short, so that it does not take the next one with it.
-func (f *file) endLine() error {
-	if f.size == 0 {
-		return nil
-	}
-	last := make([]byte, 1)
-	_, err := f.f.ReadAt(last, f.size-1)
-	if err == nil && last[0] != '\n' {
-		_, err = f.f.Write([]byte{'\n'})
-		f.size++
-	}
-	if err != nil {
-		return errors.Join(fmt.Errorf("look at the end of the journal: %w", err), f.f.Close())
-	}
+	f.out, f.first = out, first
 	return nil
 }
 
@@ -109,30 +89,31 @@ func (f *file) Write(line []byte) (int, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.first == 0 {
-		f.first, _ = firstIn(bytes.NewReader(line))
+		f.first = seqIn(line)
 	}
-	if f.size > 0 && f.size+int64(len(line)) > f.limits.file {
+	if f.out.size > 0 && f.out.size+int64(len(line)) > f.limits.file {
 		if err := f.turn(); err != nil {
 			return 0, err
 		}
-		f.first, _ = firstIn(bytes.NewReader(line))
+		f.first = seqIn(line)
 	}
-	n, err := f.f.Write(line)
-	f.size += int64(n)
-	return n, err
+	if err := f.out.write(line); err != nil {
+		return 0, err
+	}
+	return len(line), nil
 }
 
 // turn begins another file. Nobody waits for the disk to have the old one: it is brought there next, and whoever asks
 // for what is in it waits for that. When another cannot be begun, the old one goes on.
 func (f *file) turn() error {
-	if err := putAside(f.path, f.first); err != nil {
+	old := f.out
+	if err := errors.Join(old.finish(), putAside(f.path, f.first)); err != nil {
 		return fmt.Errorf("begin another journal: %w", err)
 	}
-	old := f.f
 	if err := f.open(); err != nil {
 		return err
 	}
-	f.full = append(f.full, old)
+	f.full = append(f.full, old.f)
 	if f.waiting++; f.waiting >= mostToWait {
 		f.waiting = 0
 		f.presses.Go(f.press)
@@ -194,7 +175,7 @@ func (f *file) finishAside() error {
 	if err != nil {
 		return missing(err)
 	}
-	own, err := f.f.Stat()
+	own, err := f.out.f.Stat()
 	if err == nil && os.SameFile(own, other) {
 		err = os.Remove(name)
 	}
@@ -219,11 +200,11 @@ func (f *file) sync() error {
 			return err
 		}
 		f.mu.Lock()
-		now := f.f
+		now := f.out.f
 		f.mu.Unlock()
 		err := dataSync(now)
 		f.mu.Lock()
-		turned := now != f.f
+		turned := now != f.out.f
 		f.mu.Unlock()
 		// What was in the file that was put aside meanwhile is found out about first; it may be closed by now.
 		if !turned {
@@ -248,16 +229,23 @@ func (f *file) Close() error {
 	defer f.mu.Unlock()
 	f.pressing.Lock()
 	defer f.pressing.Unlock()
-	return errors.Join(lost, f.fault, f.f.Close())
+	return errors.Join(lost, f.fault, f.out.close())
+}
+
+// seqIn returns the number of the event in a line, 0 when there is none.
+func seqIn(line []byte) uint64 {
+	var ev struct{ Seq uint64 }
+	if json.Unmarshal(line, &ev) != nil {
+		return 0
+	}
+	return ev.Seq
 }
 
 // firstIn returns the number of the first event of r, 0 when there is none. It reads no further.
 func firstIn(r io.Reader) (seq uint64, err error) {
 	errFound := errors.New("found")
 	err = eachLine(r, func(line []byte) error {
-		var ev struct{ Seq uint64 }
-		if json.Unmarshal(line, &ev) == nil && ev.Seq > 0 {
-			seq = ev.Seq
+		if seq = seqIn(line); seq > 0 {
 			return errFound
 		}
 		return nil

@@ -3,7 +3,6 @@ package journal
 import (
 	"bufio"
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -84,6 +83,22 @@ func (j *Journal) scan(wanted func(line []byte) bool, handle func(Event)) error 
 // appends to it or not. Without a journal the error is fs.ErrNotExist.
 func Read(path string, handle func(Event)) error {
 	return scanFiles(path, func([]byte) bool { return true }, handle)
+}
+
+// Copy writes the lines that the newest file of the journal at path has, as they are.
+func Copy(to io.Writer, path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("copy journal: %w", err)
+	}
+	err = eachLine(f, func(line []byte) error {
+		_, err := to.Write(line)
+		return err
+	})
+	if err = errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("copy journal: %w", err)
+	}
+	return nil
 }
 
 func scanFiles(path string, wanted func(line []byte) bool, handle func(Event)) error {
@@ -167,10 +182,7 @@ func latestIn(f *os.File) (seq uint64, err error) {
 		return 0, fmt.Errorf("read journal: %w", err)
 	}
 	err = eachLine(f, func(line []byte) error {
-		var ev struct{ Seq uint64 }
-		if json.Unmarshal(line, &ev) == nil {
-			seq = max(seq, ev.Seq)
-		}
+		seq = max(seq, seqIn(line))
 		return nil
 	})
 	if err != nil {
@@ -196,22 +208,36 @@ func scan(r io.Reader, wanted func(line []byte) bool, handle func(Event)) error 
 // eachLine hands on the whole lines of r, each with its end, until it ends or handle fails. A line is valid during the
 // call only.
 func eachLine(r io.Reader, handle func(line []byte) error) error {
-	lines := bufio.NewReaderSize(r, maxLine)
+	_, err := walk(r, handle)
+	return err
+}
+
+// walk is eachLine, and returns where the last of the lines ends, in bytes. They end before one that begins with a
+// space: see output.
+func walk(r io.Reader, handle func(line []byte) error) (end int64, err error) {
+	lines, before := bufio.NewReaderSize(r, maxLine), int64(0) // the part of a line that is too long
 	for {
 		line, err := lines.ReadSlice('\n')
 		switch {
-		case errors.Is(err, io.EOF):
-			return nil
-		case errors.Is(err, bufio.ErrBufferFull): // none of ours is that long; the rest of it is no JSON
+		case before == 0 && len(line) > 0 && line[0] == ' ' || errors.Is(err, io.EOF):
+			return end, nil
+		case errors.Is(err, bufio.ErrBufferFull): // none of ours is that long
+			before += int64(len(line))
 			continue
 		case err != nil:
-			return err
+			return end, err
+		case before == 0:
+			err = handle(line)
 		}
-		if err := handle(line); err != nil {
-			return err
+		if err != nil {
+			return end, err
 		}
+		end, before = end+before+int64(len(line)), 0
 	}
 }
+
+// newSection reads a file's first so many bytes, wherever it is written or read meanwhile.
+func newSection(f *os.File, size int64) io.Reader { return io.NewSectionReader(f, 0, size) }
 
 // dataSync brings what was written to f to the disk, without the file's times.
 func dataSync(f *os.File) error {

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -37,11 +36,9 @@ type Journal struct {
 	w         io.Writer
 	c         io.Closer
 	err       error
-	history   [][]byte // lines as in the file, in what was room
-	room      []byte   // what the next lines are remembered in
+	latest    memory // lines as in the file
 	followers map[chan struct{}]struct{}
 	auditOnly atomic.Bool
-	dropped   int    // events that fell out of history
 	seq       uint64 // of the latest event
 	scratch   sync.Pool
 
@@ -51,13 +48,6 @@ type Journal struct {
 	written uint64 // records
 	synced  uint64 // of them on the disk for certain; guarded by syncing
 }
-
-// keep bounds the events that late followers still see.
-const keep = 10_000
-
-// roomSize is how much memory is taken at a time for lines that are remembered, in bytes: one piece for hundreds of
-// them, with nothing in it that the garbage collector has to look into.
-const roomSize = 128 << 10
 
 // Open appends to the file at path, made with mode 0600 when missing. A file of 4 MB is put aside, compressed, and
 // another begun; of what was put aside the newest 256 MB stay, and every decision about a key.
@@ -91,7 +81,7 @@ func (j *Journal) Record(ctx context.Context, ev Event) {
 	}
 }
 
-// Attribute is one of an event's attributes.
+// Attribute is one of an event's attributes. Its name is of letters and digits.
 type Attribute struct{ Name, Value string }
 
 // RecordList is Record for what every request tells: the event's attributes are those of the list that are not empty.
@@ -165,29 +155,21 @@ func (j *Journal) record(ctx context.Context, ev *Event, list []Attribute) (numb
 		}
 	}
 	j.written++
-	if len(j.history) == keep {
-		half := keep / 2
-		j.history = append(make([][]byte, 0, keep), j.history[half:]...)
-		j.dropped += half
+	j.latest.add(line)
+	if len(j.followers) > 0 { // to look into an empty map takes longer than to remember a line
+		j.wake()
 	}
-	j.history = append(j.history, j.remember(line))
+	return j.written, err
+}
+
+// wake tells all followers that there is more.
+func (j *Journal) wake() {
 	for wake := range j.followers {
 		select {
 		case wake <- struct{}{}:
 		default:
 		}
 	}
-	return j.written, err
-}
-
-// remember copies a line to where it stays.
-func (j *Journal) remember(line []byte) []byte {
-	begin := len(j.room)
-	if cap(j.room)-begin < len(line) {
-		j.room, begin = make([]byte, 0, max(roomSize, len(line))), 0
-	}
-	j.room = append(j.room, line...)
-	return j.room[begin:len(j.room):len(j.room)]
 }
 
 // Follow sends the events that are still remembered and then every new one, until ctx ends. A follower that is
@@ -245,13 +227,11 @@ func (j *Journal) Events() []Event {
 	return events
 }
 
-// since returns the lines of the remembered events from number next on, and the number that follows them. Lines are
-// never changed.
-func (j *Journal) since(next int) ([][]byte, int) {
+// since returns the lines of the remembered events from number next on, and the number that follows them.
+func (j *Journal) since(next int) (lines [][]byte, after int) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	from := max(0, next-j.dropped)
-	return slices.Clone(j.history[from:]), j.dropped + len(j.history)
+	return j.latest.since(next)
 }
 
 // Close closes the file and returns the first fault of writing.

@@ -1,6 +1,7 @@
 package demo
 
 import (
+	"bytes"
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
@@ -12,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/cloudtwin/cloudtwin/cloud/journal"
 	"github.com/cloudtwin/cloudtwin/cloud/operator"
 	"github.com/cloudtwin/cloudtwin/fixtures/pki"
 )
@@ -96,7 +98,7 @@ func (r *Report) WriteText(w io.Writer) {
 
 // collect copies the consoles and the journal and writes the report into the evidence folder. It carries no
 // secret: the chain is what any client sees.
-func (r *Report) collect(status operator.Status, journal string) error {
+func (r *Report) collect(status operator.Status, events string) error {
 	consoles := filepath.Join(r.Evidence, "consoles")
 	// What an earlier run left would be mistaken for this one's.
 	if err := os.RemoveAll(consoles); err != nil {
@@ -118,7 +120,7 @@ func (r *Report) collect(status operator.Status, journal string) error {
 			errs = append(errs, err) // a guest that never started has none
 		}
 	}
-	errs = append(errs, copyFile(filepath.Join(r.Evidence, "journal.jsonl"), journal))
+	errs = append(errs, copyJournal(filepath.Join(r.Evidence, "journal.jsonl"), events))
 	text, err := json.MarshalIndent(r, "", "  ")
 	errs = append(errs, err, os.WriteFile(filepath.Join(r.Evidence, "report.json"), append(text, '\n'), 0o600))
 	var chain []byte
@@ -139,6 +141,15 @@ func fileName(r rune) rune {
 		return '-'
 	}
 	return r
+}
+
+// copyJournal copies the journal's lines: a cloud that runs has room for more behind them.
+func copyJournal(to, from string) error {
+	var lines bytes.Buffer
+	if err := journal.Copy(&lines, from); err != nil {
+		return err
+	}
+	return os.WriteFile(to, lines.Bytes(), 0o600)
 }
 
 func copyFile(to, from string) error {
