@@ -11,6 +11,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sys/cpu"
 )
 
 // Event is one thing that happened.
@@ -32,21 +34,25 @@ type Event struct {
 
 // Journal records events. A nil *Journal drops them, so that tests and small tools need none.
 type Journal struct {
-	mu        sync.Mutex
 	w         io.Writer
 	c         io.Closer
-	err       error
-	latest    memory // lines as in the file
-	followers map[chan struct{}]struct{}
+	path      string // of the file, if there is one
+	sync      func() error
 	auditOnly atomic.Bool
-	seq       uint64 // of the latest event
 	scratch   sync.Pool
 
-	path    string // of the file, if there is one
-	sync    func() error
+	// What all who record change is together, and apart from what they only read: it goes from core to core each time.
+	_         cpu.CacheLinePad
+	mu        sync.Mutex
+	seq       uint64 // of the latest event
+	written   uint64 // records
+	followers map[chan struct{}]struct{}
+	latest    memory // lines as in the file
+	err       error
+	_         cpu.CacheLinePad
+
 	syncing sync.Mutex
-	written uint64 // records
-	synced  uint64 // of them on the disk for certain; guarded by syncing
+	synced  uint64 // of the records on the disk for certain; guarded by syncing
 }
 
 // Open appends to the file at path, made with mode 0600 when missing. A file of 4 MB is put aside, compressed, and

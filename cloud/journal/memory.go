@@ -9,7 +9,7 @@ const mostText = 8 << 20
 // memory is the latest lines: half of keep of them at least, keep at most. The memory of the older half is that of the
 // next one, so that to remember takes no more of it, and nothing in it has to be looked at by the garbage collector.
 type memory struct {
-	older, newer half
+	newer, older half
 	dropped      int // lines that are not remembered any more
 }
 
