@@ -124,15 +124,16 @@ func TestFilesAreBounded(t *testing.T) {
 	if err := j.RecordSynced(t.Context(), last); err != nil {
 		t.Fatal(err)
 	}
-	seen := 0
-	if err := j.scan(func([]byte) bool { return true }, func(Event) { seen++ }); err != nil {
-		t.Fatal(err)
-	}
-	if total := writers*each + 1; seen == 0 || seen >= total {
-		t.Errorf("%d of %d events are in the files, want the latest and no more than the files hold", seen, total)
-	}
 	if err := j.Close(); err != nil {
 		t.Error(err)
+	}
+	seen, end := 0, Event{}
+	if err := Read(path, func(ev Event) { seen, end = seen+1, ev }); err != nil {
+		t.Fatal(err)
+	}
+	if total := writers*each + 1; seen == 0 || seen >= total || end.Attributes[RequestID] != "the last" {
+		t.Errorf("%d of %d events are in the files, the last is %+v; want the latest and no more than the files hold", seen,
+			total, end)
 	}
 	entries, err := os.ReadDir(filepath.Dir(path))
 	if err != nil {

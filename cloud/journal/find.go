@@ -177,11 +177,15 @@ func latestIn(f *os.File) (seq uint64, err error) {
 	if err != nil {
 		return 0, fmt.Errorf("read journal: %w", err)
 	}
-	const end = 2 * maxLine
-	if _, err := f.Seek(max(0, info.Size()-end), io.SeekStart); err != nil {
+	from := max(0, info.Size()-2*maxLine)
+	if _, err := f.Seek(from, io.SeekStart); err != nil {
 		return 0, fmt.Errorf("read journal: %w", err)
 	}
-	err = eachLine(f, func(line []byte) error {
+	lines := bufio.NewReaderSize(f, maxLine)
+	for err := bufio.ErrBufferFull; from > 0 && errors.Is(err, bufio.ErrBufferFull); {
+		_, err = lines.ReadSlice('\n') // the rest of a line: what that begins with says nothing
+	}
+	err = eachLine(lines, func(line []byte) error {
 		seq = max(seq, seqIn(line))
 		return nil
 	})

@@ -110,8 +110,10 @@ func (o *output) lengthen(length int64) bool {
 func (o *output) store(line []byte) (stored bool) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
-		if !stored {
-			_ = recover()
+		if fault := recover(); fault != nil {
+			if _, isOfMemory := fault.(interface{ Addr() uintptr }); !isOfMemory {
+				panic(fault)
+			}
 		}
 	}()
 	to := o.memory[o.size:]

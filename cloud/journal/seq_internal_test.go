@@ -6,7 +6,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"testing"
 )
 
@@ -51,6 +53,26 @@ func TestNumbersGoOnInTheNextProcess(t *testing.T) {
 	record(t, path, large, "0", "1")
 	record(t, path, large, "2")
 	expectInOrder(t, path, 3)
+}
+
+// TestNumbersGoOnBehindSpaces looks for the last number from the middle of a line on, of a text of spaces: that is not
+// where the lines end, though it begins with a space.
+func TestNumbersGoOnBehindSpaces(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "journal.jsonl")
+	const all = 30
+	subjects := slices.Repeat([]string{strings.Repeat(" ", 100_000)}, all)
+	record(t, path, large, subjects...)
+	j, err := openLimited(path, large)
+	if err != nil {
+		t.Fatal(err)
+	}
+	j.Record(t.Context(), Event{Kind: "test"})
+	if events := j.Events(); len(events) != 1 || events[0].Seq != all+1 {
+		t.Errorf("after %d events the next one is %+v", all, events)
+	}
+	if err := j.Close(); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestNumbersGoOnWhenTheFileTurns(t *testing.T) {
