@@ -77,7 +77,7 @@ func (c *comparison) differences() []Difference {
 }
 
 // track compares one track. What the replay's guest did while that of the recording was still at something else, before
-// the next step, tells only that it is faster.
+// the next step, tells only that it is faster, when it comes to that something, too.
 func (c *comparison) track(name string) *Difference {
 	recorded, replayed := c.lines(name)
 	if len(recorded) > 0 && recorded[0].once || len(replayed) > 0 && replayed[0].once {
@@ -89,7 +89,8 @@ func (c *comparison) track(name string) *Difference {
 		case recorded[i].text == replayed[j].text:
 			i++
 			j++
-		case c.stepsInReplay(replayed[j].at) < c.stepsInRecording(recorded[i].at):
+		case c.stepsInReplay(replayed[j].at) < c.stepsInRecording(recorded[i].at) &&
+			slices.ContainsFunc(replayed[j+1:], func(l line) bool { return l.text == recorded[i].text }):
 			j++
 		default:
 			return c.difference(name, i, j, float64(recorded[i].seq), "")

@@ -137,6 +137,12 @@ func TestDifferences(t *testing.T) {
 				"listener", "443", "arn", "b"),
 			newTape().life(vm2, "stage,key-received,listener,443,arn,a").call("elasticloadbalancing:Set", "", "").
 				add("guest.milestone", vm2, "stage", "key-received", "listener", "443", "arn", "b"), "", "", ""},
+		{"another outcome of a replay whose guest is faster than the next call",
+			newTape().life(vm1, serving[0]).call("elasticloadbalancing:Set", "", "").add("guest.milestone", vm1,
+				strings.Split(failing[1], ",")...),
+			newTape().life(vm2, serving...).call("elasticloadbalancing:Set", "", ""),
+			"VM 1 of load balancer 123456789012/web: listener 443", "listener-failed no key from ADDRESS after DURATION",
+			"key-received arn:x"},
 		{"another VM", newTape().life(vm1, serving...), newTape().life(vm1, serving...).add("elb.lbvm_launched",
 			"123456789012/web", "instance", vm2).add("instance.state", vm2, "state", "pending"), "", "", ""},
 		{"another VM in place of a long life", waits(newTape().life(vm1, serving...), 15), newTape().life(vm1, serving...).
