@@ -34,9 +34,7 @@ var _ = DescribeTable("A load balancer's VM", Label(twin.NeedsSim),
 		lb := cloud.CreateLoadBalancer(backends, twin.HTTPS(8443, cert.ARN))
 		client := lb.Listener(8443, cert.CA, host)
 		Eventually(client).WithTimeout(cloud.BootTimeout()).Should(twin.BeServing())
-		status, err := lb.Status(ctx)
-		Expect(err).NotTo(HaveOccurred())
-		id := status.Instances[0]
+		id := lb.Machine().ID
 
 		By("running in the account that the setting names, on behalf of the load balancer's")
 		vm, err := cloud.Instance(ctx, id)

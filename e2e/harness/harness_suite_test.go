@@ -54,10 +54,7 @@ var _ = Describe("A guest's verbs", func() {
 		lb := cloud.CreateLoadBalancer(cloud.Backends(1), twin.HTTPS(8443, certificate.ARN))
 		client := lb.Listener(8443, certificate.CA, "verbs.example.test")
 		Eventually(client).WithTimeout(cloud.BootTimeout()).Should(twin.BeServing())
-		status, err := lb.Status(ctx)
-		Expect(err).NotTo(HaveOccurred())
-		Expect(status.Instances).To(HaveLen(1))
-		m := cloud.Machine(status.Instances[0])
+		m := lb.Machine()
 		hold(m)
 		Eventually(func() error {
 			brief, cancel := context.WithTimeout(ctx, time.Second)

@@ -38,15 +38,6 @@ var _ = twin.CheckMode()
 
 const host = "www.example.test"
 
-// theOnly returns the one LBVM of a load balancer.
-func theOnly(ctx context.Context, lb *twin.LoadBalancer) string {
-	GinkgoHelper()
-	status, err := lb.Status(ctx)
-	Expect(err).NotTo(HaveOccurred())
-	Expect(status.Instances).To(HaveLen(1), "LBVMs of %s", lb.Name)
-	return status.Instances[0]
-}
-
 // happened waits for an event of the journal about an instance and returns the first.
 func happened(of *twin.Twin, kind, instance string) journal.Event {
 	GinkgoHelper()

@@ -20,7 +20,7 @@ var _ = Describe("An identity", Label("vm"), func() {
 		lb := cloud.CreateLoadBalancer(backends, twin.HTTPS(8443, before.ARN))
 		client := lb.Listener(8443, before.CA, host)
 		Eventually(client).WithTimeout(cloud.BootTimeout()).Should(twin.BeServing())
-		vm := theOnly(ctx, lb)
+		vm := lb.Machine().ID
 		first, err := deliveredTo(cloud, vm, before.ARN)()
 		Expect(err).NotTo(HaveOccurred())
 		connection := hold(ctx, client, before.CA, after.CA)
@@ -39,7 +39,7 @@ var _ = Describe("An identity", Label("vm"), func() {
 		Eventually(lb.Listener(8443, after.CA, host)).WithTimeout(twin.ChangeTimeout).Should(twin.PresentCertificate(after))
 		Expect(deliveredTo(cloud, vm, after.ARN)()).To(And(Equal(renewed.Attributes["serial"]), Not(Equal(first))))
 		connection.expectUnbroken()
-		Expect(theOnly(ctx, lb)).To(Equal(vm), "the same guest")
+		Expect(lb.Machine().ID).To(Equal(vm), "the same guest")
 
 		By("reading two media, and leaving none")
 		console, err := cloud.Console(ctx, vm)

@@ -21,9 +21,7 @@ var _ = Describe("What followed from a request", Label("vm"), func() {
 		lb := cloud.CreateLoadBalancer(backends, twin.HTTPS(8447, cert.ARN))
 		client := lb.Listener(8447, cert.CA, "trace.example.test")
 		Eventually(client).WithTimeout(cloud.BootTimeout()).Should(twin.BeServing())
-		status, err := lb.Status(ctx)
-		Expect(err).NotTo(HaveOccurred())
-		vm := status.Instances[0]
+		vm := lb.Machine().ID
 
 		var told []journal.Event
 		Eventually(func(g Gomega) {

@@ -51,16 +51,14 @@ func events(of *twin.Twin, kind, subject string) []journal.Event {
 // vm returns the one LBVM of a load balancer.
 func vm(ctx context.Context, of *twin.Twin, lb *twin.LoadBalancer) operator.Instance {
 	GinkgoHelper()
-	balancer, err := lb.Status(ctx)
-	Expect(err).NotTo(HaveOccurred())
-	Expect(balancer.Instances).To(HaveLen(1), "load-balancer VMs of %s", lb.Name)
+	id := lb.Machine().ID
 	status, err := of.Operator.Status(ctx)
 	Expect(err).NotTo(HaveOccurred())
 	for _, i := range status.Instances {
-		if i.ID == balancer.Instances[0] {
+		if i.ID == id {
 			return i
 		}
 	}
-	Fail("the cloud does not know " + balancer.Instances[0])
+	Fail("the cloud does not know " + id)
 	return operator.Instance{}
 }

@@ -54,10 +54,7 @@ var _ = Describe("A stock guest", Label("vm", twin.NeedsKernel), func() {
 		Expect(err).NotTo(HaveOccurred())
 		Expect(page.InstanceID).To(Equal(backends[0]))
 
-		status, err := lb.Status(ctx)
-		Expect(err).NotTo(HaveOccurred())
-		Expect(status.Instances).To(HaveLen(1))
-		guest := status.Instances[0]
+		guest := lb.Machine().ID
 		Expect(cloud.Origin(ctx, guest)).To(Equal("cold"), "a guest that knows nothing of templates")
 		By("telling the operator at launch what profile 1 means, and of the delivery")
 		Expect(event("instance.credential", guest)).To(HaveField("Attributes", And(

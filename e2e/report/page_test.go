@@ -116,9 +116,7 @@ var _ = Describe("The page of a bundle", Label(twin.NeedsSim), Ordered, func() {
 		lb = cloud.CreateLoadBalancer(nil, twin.HTTPS(8443, cert.ARN))
 		Eventually(lb.Listener(8443, cert.CA, "www.example.test")).WithTimeout(cloud.BootTimeout()).Should(
 			twin.PresentCertificate(cert))
-		status, err := lb.Status(ctx)
-		Expect(err).NotTo(HaveOccurred())
-		guest = status.Instances[0]
+		guest = lb.Machine().ID
 		web = cloud.Backends(2)[0]
 		Expect(cloud.DeleteCertificate("never-uploaded")).NotTo(Succeed()) // what the page must put first
 

@@ -128,6 +128,19 @@ func (lb *LoadBalancer) Status(ctx context.Context) (operator.LoadBalancer, erro
 	return status.LoadBalancers[at], nil
 }
 
+// Machine is the load balancer's one VM. It waits until there is one and no more: one that is replaced leaves before.
+func (lb *LoadBalancer) Machine() *Machine {
+	ginkgo.GinkgoHelper()
+	var id string
+	gomega.Eventually(func(g gomega.Gomega) {
+		status, err := lb.Status(context.Background())
+		g.Expect(err).NotTo(gomega.HaveOccurred())
+		g.Expect(status.Instances).To(gomega.HaveLen(1))
+		id = status.Instances[0]
+	}).WithTimeout(ChangeTimeout).WithPolling(pollInterval).Should(gomega.Succeed(), "the VM of %s", lb.Name)
+	return lb.twin.Machine(id)
+}
+
 // Health returns the state of each backend as DescribeInstanceHealth tells it.
 func (lb *LoadBalancer) Health(ctx context.Context) (map[string]string, error) {
 	out, err := lb.twin.ELB.DescribeInstanceHealth(ctx,
