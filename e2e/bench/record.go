@@ -201,7 +201,7 @@ func (d *delivery) requests(ctx context.Context) (*callerIdentity, error) {
 	}
 	endpoint := "http://" + listener.Addr().String()
 	c := &callerIdentity{server: &http.Server{Handler: handler, ReadHeaderTimeout: turn}, served: make(chan error, 1),
-		workers: 8 * runtime.GOMAXPROCS(0)}
+		workers: 2 * runtime.GOMAXPROCS(0)}
 	go func() { c.served <- c.server.Serve(listener) }()
 	signed, err := sign(ctx, aws.Config{Region: "us-east-1",
 		Credentials: credentials.NewStaticCredentialsProvider(keyID, string(secret), "")}, endpoint, apiCall{
