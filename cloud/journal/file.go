@@ -73,14 +73,7 @@ func (f *file) open() error {
 	if err != nil {
 		return fmt.Errorf("open journal: %w", err)
 	}
-	first := uint64(0)
-	if out.size > 0 {
-		first, err = firstIn(newSection(out.f, out.size))
-	}
-	if err != nil {
-		return errors.Join(fmt.Errorf("open journal: %w", err), out.close())
-	}
-	f.out, f.first = out, first
+	f.out, f.first = out, out.first
 	return nil
 }
 

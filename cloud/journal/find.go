@@ -240,9 +240,6 @@ func walk(r io.Reader, handle func(line []byte) error) (end int64, err error) {
 	}
 }
 
-// newSection reads a file's first so many bytes, wherever it is written or read meanwhile.
-func newSection(f *os.File, size int64) io.Reader { return io.NewSectionReader(f, 0, size) }
-
 // dataSync brings what was written to f to the disk, without the file's times.
 func dataSync(f *os.File) error {
 	raw, err := f.SyscallConn()

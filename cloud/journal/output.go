@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"runtime/debug"
 	"sync/atomic"
@@ -23,6 +24,7 @@ var blank = bytes.Repeat([]byte{' '}, extent)
 type output struct {
 	f      *os.File
 	size   int64  // of its lines, in bytes
+	first  uint64 // number of the first event that was there when it was opened; 0 when there was none
 	length int64  // of the file; more than size when there are spaces behind the lines
 	memory []byte // the file from its beginning on; nil when it is written to
 	stored atomic.Uint32
@@ -48,11 +50,19 @@ func openOutput(path string, mapped int64) (*output, error) {
 // cut takes away what is behind the file's whole lines.
 func (o *output) cut() error {
 	info, err := o.f.Stat()
-	if err != nil || info.Size() == 0 {
-		o.size, o.length = 0, 0
+	if err != nil {
 		return err
 	}
-	end, err := walk(newSection(o.f, info.Size()), func([]byte) error { return nil })
+	if info.Size() == 0 { // as each new one is: there is nothing to read, and no memory to take for it
+		o.size, o.length = 0, 0
+		return nil
+	}
+	end, err := walk(io.NewSectionReader(o.f, 0, info.Size()), func(line []byte) error {
+		if o.first == 0 {
+			o.first = seqIn(line)
+		}
+		return nil
+	})
 	if err != nil {
 		return fmt.Errorf("look for the end: %w", err)
 	}
