@@ -49,7 +49,7 @@ func replaced(kind fault.Kind, why string) func(context.Context) {
 	return func(ctx context.Context) {
 		cloud.Allow(why)
 		lb, client, cert := serving(ctx)
-		before := vmOf(ctx, lb).ID
+		before := lb.Machine().ID
 		f := cause(ctx, kind, "lb:"+lb.Name, nil)
 		Eventually(of).WithContext(ctx).WithArguments(f).Should(HaveField("Applied", 1))
 		Eventually(lost).WithTimeout(twin.ChangeTimeout).Should(ContainElement(MatchRegexp(why)))

@@ -15,7 +15,6 @@ import (
 
 	"github.com/cloudtwin/cloudtwin/cloud/fault"
 	"github.com/cloudtwin/cloudtwin/cloud/journal"
-	"github.com/cloudtwin/cloudtwin/cloud/operator"
 	"github.com/cloudtwin/cloudtwin/e2e/twin"
 	"github.com/cloudtwin/cloudtwin/fixtures/pki"
 )
@@ -159,20 +158,6 @@ func serving(ctx context.Context) (*twin.LoadBalancer, *twin.Client, *twin.Certi
 	return lb, client, cert
 }
 
-// vmOf is a load balancer's one VM.
-func vmOf(ctx context.Context, lb *twin.LoadBalancer) operator.Instance {
-	GinkgoHelper()
-	var vm operator.Instance
-	Eventually(func(g Gomega) {
-		balancer, err := lb.Status(ctx)
-		g.Expect(err).NotTo(HaveOccurred())
-		g.Expect(balancer.Instances).To(HaveLen(1))
-		vm, err = cloud.Instance(ctx, balancer.Instances[0])
-		g.Expect(err).NotTo(HaveOccurred())
-	}).WithTimeout(twin.ChangeTimeout).Should(Succeed())
-	return vm
-}
-
 // targetOf is what a fault happens to that a load balancer suffers from: its VMs, or the suite's one node.
 func targetOf(kind fault.Kind, lb *twin.LoadBalancer) string {
 	if info, _ := fault.InfoOf(kind); info.Scope == fault.Nodes {
@@ -185,7 +170,7 @@ func targetOf(kind fault.Kind, lb *twin.LoadBalancer) string {
 func cut(kind fault.Kind, parameters with) func(context.Context) {
 	return func(ctx context.Context) {
 		lb, client, cert := serving(ctx)
-		before := vmOf(ctx, lb).ID
+		before := lb.Machine().ID
 		f := cause(ctx, kind, targetOf(kind, lb), parameters)
 		Expect(quick(ctx, func(ctx context.Context) error {
 			_, err := client.Certificate(ctx)
@@ -197,7 +182,7 @@ func cut(kind fault.Kind, parameters with) func(context.Context) {
 			over(ctx, f)
 		}
 		Eventually(client).WithTimeout(recoverTimeout()).Should(twin.PresentCertificate(cert))
-		Expect(vmOf(ctx, lb).ID).To(Equal(before), "by the same VM")
+		Expect(lb.Machine().ID).To(Equal(before), "by the same VM")
 	}
 }
 
@@ -276,11 +261,11 @@ func ejected(ctx context.Context) {
 	lb := cloud.CreateLoadBalancer(nil, twin.HTTPS(port, cert.ARN))
 	Eventually(of).WithContext(ctx).WithArguments(f).WithTimeout(cloud.BootTimeout()).
 		Should(HaveField("Applied", BeNumerically(">", 0)))
-	client, before := lb.Listener(port, cert.CA, host), vmOf(ctx, lb).ID
+	client, before := lb.Listener(port, cert.CA, host), lb.Machine().ID
 	Consistently(client.Refused).WithContext(ctx).WithTimeout(cutOff).Should(BeTrue())
 	over(ctx, f)
 	Eventually(client).WithTimeout(recoverTimeout()).Should(twin.PresentCertificate(cert))
-	Expect(vmOf(ctx, lb).ID).To(Equal(before), "by the VM that had no medium")
+	Expect(lb.Machine().ID).To(Equal(before), "by the VM that had no medium")
 }
 
 func swapped(ctx context.Context) {
@@ -313,11 +298,11 @@ func guestClock(ctx context.Context) {
 	for offset, back := range map[string]string{"1h": "-(1h0m|59m)", "-1h": "(1h0m|59m)"} {
 		f := cause(ctx, fault.GuestClockJump, "lb:*", with{"offset": offset})
 		lb, _, _ := serving(ctx)
-		cloud.Machine(vmOf(ctx, lb).ID).WaitForConsole(said + back)
+		lb.Machine().WaitForConsole(said + back)
 		over(ctx, f)
 	}
 	lb, _, _ := serving(ctx)
-	Expect(cloud.Machine(vmOf(ctx, lb).ID).Console()).NotTo(ContainSubstring(said), "its clock is right")
+	Expect(lb.Machine().Console()).NotTo(ContainSubstring(said), "its clock is right")
 }
 
 // credentials has a guest get role credentials that end soon: it asks for others and goes on.
@@ -344,7 +329,7 @@ func identities(ctx context.Context) {
 	f := cause(ctx, fault.CertificateExpire, "lb:*", with{"life": "5s"})
 	lb, client, cert := serving(ctx)
 	end := func() (time.Time, error) {
-		vm, err := cloud.Instance(ctx, vmOf(ctx, lb).ID)
+		vm, err := cloud.Instance(ctx, lb.Machine().ID)
 		if err != nil || vm.Identity == nil {
 			return time.Time{}, err
 		}

@@ -51,14 +51,7 @@ func events(of *twin.Twin, kind, subject string) []journal.Event {
 // vm returns the one LBVM of a load balancer.
 func vm(ctx context.Context, of *twin.Twin, lb *twin.LoadBalancer) operator.Instance {
 	GinkgoHelper()
-	id := lb.Machine().ID
-	status, err := of.Operator.Status(ctx)
+	instance, err := of.Instance(ctx, lb.Machine().ID)
 	Expect(err).NotTo(HaveOccurred())
-	for _, i := range status.Instances {
-		if i.ID == id {
-			return i
-		}
-	}
-	Fail("the cloud does not know " + id)
-	return operator.Instance{}
+	return instance
 }
